@@ -1,0 +1,1 @@
+"""LoRA sweep harness: which weight matrices to adapt, and what rank suffices."""

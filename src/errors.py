@@ -1,0 +1,36 @@
+"""Errors that a person is meant to read: one paragraph, an exit code, no traceback."""
+
+from __future__ import annotations
+
+
+class HarnessError(Exception):
+    """Something outside the code is wrong (network, file, data, disk); the process exits with 1."""
+
+    exit_code = 1
+
+
+class ConfigError(HarnessError):
+    """A configuration value is not allowed; the process exits with 2.
+
+    Args:
+        key: dotted config key, for example ``lora.rank``.
+        value: what was given.
+        allowed: what would have been accepted, in words.
+    """
+
+    exit_code = 2
+
+    def __init__(self, key: str, value: object, allowed: str) -> None:
+        self.key, self.value, self.allowed = key, value, allowed
+        shown = "nothing" if value is None else repr(value)
+        super().__init__(f"{key} is {shown}; allowed: {allowed}.")
+
+
+class DivergedError(HarnessError):
+    """A lane's loss or gradient stopped being finite."""
+
+
+class InterruptedRunError(HarnessError):
+    """The process was asked to stop (SIGINT, SIGTERM); checkpoints were written."""
+
+    exit_code = 130

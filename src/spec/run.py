@@ -1,0 +1,200 @@
+"""RunSpec: everything that can change a run's result, and nothing else.
+
+Frozen and free of Hydra. Field metadata ``identity=False`` marks the few values that are carried along but
+cannot change the result; they take no part in the run's identity (src/spec/identity.py).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+Pooling = Literal["mean", "first", "last"]
+TaskKind = Literal["classification", "regression", "causal_lm"]
+Init = Literal["gaussian", "kaiming"]
+Schedule = Literal["linear", "cosine", "constant"]
+DType = Literal["auto", "float32", "bfloat16", "float64"]
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """The frozen base model.
+
+    Attributes:
+        path: ``asset:<name>`` (src/assets/catalogue.py), a hub id or a local folder.
+        revision: hub revision, None for the default branch.
+        pooling: how token states become one vector for the classification head.
+    """
+
+    path: str
+    revision: str | None = None
+    pooling: Pooling = "mean"
+
+
+@dataclass(frozen=True)
+class TaskSpec:
+    """Data, template and metric.
+
+    Attributes:
+        path: ``asset:<name>``, ``pydoc``, a hub id, a local folder, or a csv, tsv, json, jsonl or parquet file.
+        test_path: a second file for the test split, where `path` is one file; None otherwise.
+        subset: name of a hub data set's configuration (GLUE's ``sst2``).
+        text, text_pair: columns that hold the input text(s).
+        label: column of the class or number.
+        prompt, completion: for causal_lm, templates over columns: ``"{source}\n# "``.
+        train_split, validation_split, test_split: split names in the source; None means: a seeded, stratified
+            part of train.
+        train_size, validation_size, test_size: at most so many examples (stratified); None means all, or, for a
+            split that is carved from train, a tenth.
+        split_seed: seed of all splitting and subsetting; the same for every cell, so that seeds are paired.
+        max_length: tokens; longer texts are truncated (causal_lm truncates the prompt only).
+        metric: the validation metric by which the best epoch is chosen.
+    """
+
+    path: str
+    kind: TaskKind
+    test_path: str | None = None
+    subset: str | None = None
+    text: str = "text"
+    text_pair: str | None = None
+    label: str = "label"
+    prompt: str | None = None
+    completion: str | None = None
+    train_split: str = "train"
+    validation_split: str | None = None
+    test_split: str | None = "test"
+    train_size: int | None = None
+    validation_size: int | None = None
+    test_size: int | None = None
+    split_seed: int = 0
+    max_length: int = 128
+    metric: str = "accuracy"
+
+
+@dataclass(frozen=True)
+class LoraSpec:
+    """Which matrices get how much LoRA (Hu et al. 2021, section 4).
+
+    Attributes:
+        targets: canonical letters or word (src/spec/targets.py).
+        rank: r; exactly one of rank and budget.
+        budget: adapter parameters; r is then the largest whose adapters fit.
+        alpha: numerator of the scale alpha / r.
+        dropout: probability of dropping an input element of A.
+        init: of A: ``gaussian`` (N(0, 1 / r), as the paper says Gaussian) or ``kaiming`` (uniform, a = sqrt 5,
+            as the released code does).
+        layers: inclusive range ``a-b`` of layer indices, or None for all.
+    """
+
+    targets: str
+    rank: int | None
+    budget: int | None
+    alpha: float
+    dropout: float = 0.0
+    init: Init = "kaiming"
+    layers: str | None = None
+
+
+@dataclass(frozen=True)
+class OptimSpec:
+    """AdamW and its schedule; all of it may differ between the lanes of a pack.
+
+    Attributes:
+        lr: peak learning rate of the adapters.
+        head_lr: peak learning rate of the task head, its own value so that heads train alike in all cells.
+        warmup: share of all steps spent in linear warm-up, in [0, 1).
+        clip: largest global gradient norm of a lane, None for no clipping.
+        label_smoothing: in [0, 1), classification and causal_lm.
+    """
+
+    lr: float
+    head_lr: float
+    weight_decay: float = 0.0
+    beta1: float = 0.9
+    beta2: float = 0.999
+    eps: float = 1e-8
+    schedule: Schedule = "linear"
+    warmup: float = 0.06
+    clip: float | None = 1.0
+    label_smoothing: float = 0.0
+
+
+@dataclass(frozen=True)
+class TrainerSpec:
+    """The loop; equal for all lanes of a pack.
+
+    Attributes:
+        epochs: passes over train.
+        max_steps: optimiser steps in all; overrides epochs when set.
+        batch_size: examples of one lane in one optimiser step.
+        accumulation: micro-batches into which a step's examples are split.
+        eval_every: optimiser steps between validations; None means every epoch.
+        patience: stop a lane after so many validations without improvement; None means never.
+        dtype: of the frozen base; ``auto`` is bfloat16 where the hardware multiplies it natively, else float32.
+        eval_batch_size, checkpoint_every: examples per evaluation batch; optimiser steps between checkpoints.
+    """
+
+    epochs: int = 1
+    max_steps: int | None = None
+    batch_size: int = 16
+    accumulation: int = 1
+    eval_every: int | None = None
+    patience: int | None = None
+    dtype: DType = "auto"
+    eval_batch_size: int = field(default=64, metadata={"identity": False})
+    checkpoint_every: int = field(default=100, metadata={"identity": False})
+
+
+@dataclass(frozen=True)
+class RunSpec:
+    """One cell of a sweep."""
+
+    model: ModelSpec
+    task: TaskSpec
+    lora: LoraSpec
+    optim: OptimSpec
+    trainer: TrainerSpec
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class TrackingSpec:
+    """Where metrics are mirrored to.
+
+    Attributes:
+        backend: ``wandb`` or ``none``.
+        mode: ``auto`` is online where a key is configured, else offline.
+        log_every: optimiser steps between logged training metrics.
+        init_timeout_s, finish_timeout_s: the longest a start or an end may wait for the server.
+    """
+
+    backend: Literal["wandb", "none"] = "wandb"
+    mode: Literal["auto", "online", "offline"] = "auto"
+    project: str = "lora-sweep"
+    entity: str | None = None
+    log_every: int = 10
+    init_timeout_s: float = 30.0
+    finish_timeout_s: float = 30.0
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How and where to run: nothing here can change a result.
+
+    Attributes:
+        study: folder name under `output_dir`.
+        cache_dir: downloaded models and data, tokenised text.
+        device: ``auto``, ``cpu`` or ``cuda``.
+        rerun: run cells again that are complete.
+        pack_size: most lanes in one pack.
+        within: margin of the sentence "smallest rank within ... of the best", in the metric's own unit.
+    """
+
+    study: str
+    output_dir: str
+    cache_dir: str
+    device: str = "auto"
+    rerun: bool = False
+    pack_size: int = 8
+    within: float = 0.01
+    tracking: TrackingSpec = field(default_factory=TrackingSpec)
