@@ -26,6 +26,10 @@ class ConfigError(HarnessError):
         super().__init__(f"{key} is {shown}; allowed: {allowed}.")
 
 
+class WriteError(HarnessError):
+    """The system refused to write (no permission, full disk); nothing half-written was left."""
+
+
 class DivergedError(HarnessError):
     """A lane's loss or gradient stopped being finite."""
 

@@ -81,7 +81,7 @@ class LoraSpec:
         budget: adapter parameters; r is then the largest whose adapters fit.
         alpha: numerator of the scale alpha / r.
         dropout: probability of dropping an input element of A.
-        init: of A: ``gaussian`` (N(0, 1 / r), as the paper says Gaussian) or ``kaiming`` (uniform, a = sqrt 5,
+        init: of A: ``gaussian`` (N(0, 1 / d_in), as the paper says Gaussian) or ``kaiming`` (uniform, a = sqrt 5,
             as the released code does).
         layers: inclusive range ``a-b`` of layer indices, or None for all.
     """

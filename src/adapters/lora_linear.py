@@ -1,0 +1,112 @@
+"""The one adapted layer: a frozen linear layer shared by all lanes, and each lane's adapters on it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Generator, Tensor, nn
+from torch.nn import functional as F
+
+from src.adapters.lowrank import LowRank, Term, lane_linear
+from src.adapters.projections import is_transposed
+
+
+@dataclass
+class Roster:
+    """Which lanes' rows are in the batch, in order; shared by all layers of an adapted model.
+
+    Attributes:
+        lanes: lane of each block of rows.
+        generators: each lane's own source of dropout masks.
+        training: whether dropout applies.
+        lengths: each lane's own padded length in this batch. Masks are drawn at this length, so that the padding
+            which company brings does not change what a lane draws.
+    """
+
+    lanes: tuple[int, ...] = ()
+    generators: dict[int, Generator] = field(default_factory=dict)
+    training: bool = False
+    lengths: tuple[int, ...] = ()
+
+
+class LoraLinear(nn.Module):
+    """h = x W0^T + b + sum over the letters here of (alpha / r) (x A^T) B^T, for each lane on its own rows.
+
+    Args:
+        base: nn.Linear or transformers' Conv1D, frozen.
+        roster: the lanes in the batch.
+    """
+
+    def __init__(self, base: nn.Module, roster: Roster) -> None:
+        super().__init__()
+        self.base = base
+        self.roster = roster
+        self.adapters: dict[int, list[LowRank]] = {}
+        self._unmerged: Tensor | None = None
+
+    @property
+    def weight(self) -> Tensor:
+        """W0 as a d_out x d_in view, however the layer stores it."""
+        weight = self.base.weight
+        assert isinstance(weight, Tensor)
+        return weight.T if is_transposed(self.base) else weight
+
+    @property
+    def bias(self) -> Tensor | None:
+        """The frozen layer's bias, d_out."""
+        bias = self.base.bias
+        assert bias is None or isinstance(bias, Tensor)
+        return bias
+
+    def add(self, lane: int, adapter: LowRank) -> None:
+        """Attach an adapter to a lane."""
+        self.adapters.setdefault(lane, []).append(adapter)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Args:
+        x: one equal block of rows for each lane of the roster, (lanes * b) x ... x d_in.
+        """
+        if self._unmerged is not None:
+            return F.linear(x, self.weight, self.bias)
+        lanes = self.roster.lanes
+        terms = [
+            Term(block, adapter, self._draw_mask(x, block, adapter))
+            for block, lane in enumerate(lanes)
+            for adapter in self.adapters.get(lane, ())
+        ]
+        return lane_linear(x, self.weight, self.bias, terms, len(lanes))
+
+    @torch.no_grad()
+    def merge(self, lane: int) -> None:
+        """Add the lane's delta W to the weight; the weight as it was is kept for `unmerge`."""
+        if self._unmerged is None:
+            self._unmerged = self.weight.clone()
+            for adapter in self.adapters.get(lane, ()):
+                delta = adapter.delta()
+                rows = self.weight[adapter.start : adapter.start + delta.shape[0]]
+                rows.copy_(rows.to(delta.dtype) + delta)
+
+    @torch.no_grad()
+    def unmerge(self) -> None:
+        """Put the weight back, bit for bit."""
+        if self._unmerged is not None:
+            self.weight.copy_(self._unmerged)
+            self._unmerged = None
+
+    def _draw_mask(self, x: Tensor, block: int, adapter: LowRank) -> Tensor | None:
+        """Elements that dropout keeps, n x d_in, or None; drawn at the lane's own length, the rest padded."""
+        roster = self.roster
+        if not (roster.training and adapter.dropout > 0):
+            return None
+        batch, (length, width) = x.shape[0] // len(roster.lanes), x.shape[-2:]
+        own = roster.lengths[block] if roster.lengths else length
+        keep = torch.empty(batch, own, width, dtype=torch.bool, device=x.device)
+        keep.bernoulli_(1.0 - adapter.dropout, generator=roster.generators[roster.lanes[block]])
+        return F.pad(keep, (0, 0, 0, length - own)).flatten(0, 1)
+
+
+def find_layers(model: nn.Module) -> Sequence[LoraLinear]:
+    """All adapted layers of a model, in module order."""
+    return [module for module in model.modules() if isinstance(module, LoraLinear)]

@@ -1,0 +1,106 @@
+"""Check all cells of a sweep, then run them study by study; a single run is a sweep of one cell."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from omegaconf import DictConfig
+
+from src.config.convert import to_settings, to_spec
+from src.errors import ConfigError, HarnessError, InterruptedRunError
+from src.spec import RunSpec, Settings
+
+MOST_SHOWN = 20
+
+
+class BadCellsError(HarnessError):
+    """Some cells of a sweep have a wrong config; the process exits with 2."""
+
+    exit_code = 2
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One composed config.
+
+    Attributes:
+        name: the overrides that make it, as typed; empty for a single run.
+        config: the part that is ours, without the node ``hydra``.
+    """
+
+    name: str
+    config: DictConfig
+
+
+def run_cells(cells: Sequence[Cell]) -> list[float | None]:
+    """Validation scores in the order of `cells`.
+
+    Cells with equal settings form one study; a study that cannot run does not stop the next one.
+
+    Raises:
+        ConfigError, BadCellsError: a cell is wrong; raised before anything starts.
+        HarnessError: a cell or a study failed; raised after all others have finished.
+        InterruptedRunError: at once.
+    """
+    checked = check_cells(cells)
+    # Torch and transformers come with it: a wrong config should be told without waiting for them.
+    from src.experiment import run_study  # noqa: PLC0415
+
+    scores: list[float | None] = [None] * len(cells)
+    errors: list[HarnessError] = []
+    for settings, indices in _studies(checked).items():
+        try:
+            outcome = run_study([checked[index][0] for index in indices], settings)
+        except InterruptedRunError:
+            raise
+        except HarnessError as error:
+            errors.append(error)
+            continue
+        for index, score in zip(indices, outcome.scores, strict=True):
+            scores[index] = score
+        if outcome.num_failed:
+            errors.append(_failed_cells(outcome.num_failed, len(indices), settings))
+    if errors:
+        raise errors[0] if len(errors) == 1 else HarnessError("\n".join(map(str, errors)))
+    return scores
+
+
+def check_cells(cells: Sequence[Cell]) -> list[tuple[RunSpec, Settings]]:
+    """Convert every cell, so that one message names all that is wrong.
+
+    Raises:
+        ConfigError: the only cell is wrong.
+        BadCellsError: of several cells some are wrong.
+    """
+    checked, wrong = [], []
+    for cell in cells:
+        try:
+            checked.append((to_spec(cell.config), to_settings(cell.config)))
+        except ConfigError as error:
+            if len(cells) == 1:
+                raise
+            wrong.append(f"  {cell.name}: {error}")
+    if wrong:
+        shown = (
+            wrong if len(wrong) <= MOST_SHOWN else [*wrong[:MOST_SHOWN], f"  ... and {len(wrong) - MOST_SHOWN} more"]
+        )
+        heading = f"Nothing was started: {len(wrong)} of {len(cells)} cells have a wrong config."
+        raise BadCellsError("\n".join([heading, *shown]))
+    return checked
+
+
+def _studies(checked: Sequence[tuple[RunSpec, Settings]]) -> dict[Settings, list[int]]:
+    studies: dict[Settings, list[int]] = {}
+    for index, (_, settings) in enumerate(checked):
+        studies.setdefault(settings, []).append(index)
+    return studies
+
+
+def _failed_cells(num_failed: int, num_cells: int, settings: Settings) -> HarnessError:
+    if num_cells == 1:
+        return HarnessError(f"The run failed; its record under {settings.output_dir}/{settings.study} says why.")
+    return HarnessError(
+        f"{num_failed} of {num_cells} cells of the study {settings.study} failed; their records under "
+        f"{settings.output_dir}/{settings.study} say why. The same command runs them again and skips the others."
+    )

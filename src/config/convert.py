@@ -1,0 +1,88 @@
+"""DictConfig to RunSpec and Settings: the one place where Hydra stops."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from src.config.schema import GROUPS, Config
+from src.config.words import allowed_type, hint_of
+from src.errors import ConfigError
+from src.spec import RunSpec, Settings, TrackingSpec, check_settings, default_study, normalise, run_spec_from_dict
+
+MISSING = "???"
+
+
+def to_spec(cfg: DictConfig) -> RunSpec:
+    """The checked, canonical RunSpec of a composed config.
+
+    Raises:
+        ConfigError: a value is missing or not allowed.
+    """
+    return normalise(run_spec_from_dict(_values(cfg, RunSpec)))
+
+
+def to_settings(cfg: DictConfig) -> Settings:
+    """The checked Settings of a composed config; ``study: null`` becomes the default study.
+
+    Raises:
+        ConfigError: a value is missing or not allowed.
+    """
+    values = _values(cfg, Settings)
+    for folder in ("output_dir", "cache_dir"):
+        values[folder] = str(Path(values[folder]).expanduser())
+    values["study"] = values["study"] or default_study(to_spec(cfg))
+    return check_settings(Settings(**{**values, "tracking": TrackingSpec(**values["tracking"])}))
+
+
+def _values(cfg: DictConfig, spec: type[Any]) -> dict[str, Any]:
+    """Plain values of the keys that a spec has, interpolations resolved."""
+    try:
+        container = OmegaConf.to_container(cfg, resolve=True)
+    except OmegaConfBaseException as error:
+        raise _unresolved(cfg, error) from error
+    assert isinstance(container, dict)
+    _refuse_unknown(container, Config)
+    return {f.name: _filled(f.name, container[f.name]) for f in dataclasses.fields(spec)}
+
+
+def _refuse_unknown(values: Mapping[Any, Any], twin: Any, prefix: str = "") -> None:
+    """Hydra lets ``+lora.foo=1`` add any key.
+
+    Raises:
+        ConfigError: a key that the schema lacks.
+    """
+    fields = {f.name: f.type for f in dataclasses.fields(twin)}
+    for key, value in values.items():
+        if key not in fields:
+            raise ConfigError(f"{prefix}{key}", value, f"only the keys {', '.join(fields)}")
+        if isinstance(value, Mapping):
+            _refuse_unknown(value, fields[key], f"{prefix}{key}.")
+
+
+def _filled(key: str, value: Any) -> Any:
+    """A missing text of a group is passed on as None, since the spec's own check of it says best what is allowed.
+
+    Raises:
+        ConfigError: something else is missing.
+    """
+    if isinstance(value, dict):
+        return {name: _filled(f"{key}.{name}", inner) for name, inner in value.items()}
+    if value != MISSING:
+        return value
+    if key.partition(".")[0] not in GROUPS or hint_of(key) in (int, float, bool):
+        raise ConfigError(key, None, allowed_type(key))
+    return None
+
+
+def _unresolved(cfg: DictConfig, error: OmegaConfBaseException) -> ConfigError:
+    key = error.full_key or ""
+    raw: Any = OmegaConf.to_container(cfg, resolve=False)
+    for part in key.split("."):
+        raw = raw.get(part) if isinstance(raw, dict) else None
+    return ConfigError(key, raw, f"{allowed_type(key)} ({str(error).splitlines()[0]})")

@@ -1,0 +1,16 @@
+"""From a TaskSpec to tokenised, seeded, disjoint splits and their batches."""
+
+from src.data.batches import IGNORED, Batch, collate, epoch_batches, evaluation_batches
+from src.data.task import TaskData, load_task
+from src.data.tokens import TokenSplit
+
+__all__ = [
+    "IGNORED",
+    "Batch",
+    "TaskData",
+    "TokenSplit",
+    "collate",
+    "epoch_batches",
+    "evaluation_batches",
+    "load_task",
+]

@@ -1,0 +1,44 @@
+"""Tokenised splits on disk: one safetensors file for each key."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+
+from src.data.files import write_atomically
+
+Tensors = dict[str, torch.Tensor]
+Counts = dict[str, int]
+
+
+def read_tokens(path: Path) -> tuple[Tensors, Counts] | None:
+    """Tensors and counts, or None where the file is absent or damaged (it is then to be made again)."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
+        counts = {str(name): int(count) for name, count in json.loads(metadata["counts"]).items()}
+        return (tensors, counts) if metadata["sha256"] == _digest(tensors) else None
+    except (SafetensorError, OSError, KeyError, ValueError):
+        return None
+
+
+def write_tokens(path: Path, tensors: Tensors, counts: Counts) -> None:
+    """Raises:
+    HarnessError: the cache cannot be written.
+    """
+    write_atomically(path, save(tensors, {"counts": json.dumps(counts), "sha256": _digest(tensors)}))
+
+
+def _digest(tensors: Mapping[str, torch.Tensor]) -> str:
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        digest.update(f"{name} {tensors[name].dtype} {tuple(tensors[name].shape)}\n".encode())
+        digest.update(tensors[name].numpy().tobytes())
+    return digest.hexdigest()

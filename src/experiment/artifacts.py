@@ -1,0 +1,41 @@
+"""What a finished lane leaves on disk beside its record: adapter, head, predictions."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from safetensors.torch import save_file
+from torch import Tensor
+
+from src.adapters.peft_format import to_peft
+from src.models.adapted import AdaptedModel
+from src.records import RunPaths, atomic_path, write_json_atomic
+
+
+def save_lane(model: AdaptedModel, lane: int, paths: RunPaths, predictions: Tensor | None) -> None:
+    """Write the lane as it is now (its best state): peft's adapter files, head.safetensors, predictions.
+
+    Raises:
+        HarnessError: the system refused to write.
+    """
+    setup, base = model.setups[lane], model.base
+    if setup.projections:
+        adapter = to_peft(
+            setup.projections,
+            model.adapters[lane],
+            prefix=base.prefix,
+            source=base.source,
+            causal_lm=setup.spec.task.kind == "causal_lm",
+        )
+        _save(paths.adapter_weights, adapter.tensors)
+        write_json_atomic(paths.adapter_config, adapter.config)
+    head = {name: parameter.detach().cpu().contiguous() for name, parameter in model.heads[lane].items()}
+    if head:
+        _save(paths.head, head)
+    if predictions is not None:
+        _save(paths.predictions, {"test": predictions.contiguous()})
+
+
+def _save(path: Path, tensors: dict[str, Tensor]) -> None:
+    with atomic_path(path) as temporary:
+        save_file(tensors, temporary)

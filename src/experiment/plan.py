@@ -1,0 +1,62 @@
+"""Which cells train together."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from src.experiment.resolve import Cell
+from src.records import StudyPaths
+from src.training.checkpoint import find_steps, read_roster
+
+Pack = tuple[Cell, ...]
+
+
+def plan_packs(cells: Sequence[Cell], pack_size: int, paths: StudyPaths) -> list[Pack]:
+    """Group cells into packs of at most `pack_size`.
+
+    Cells that were interrupted together continue together, which makes their result the same to the last bit.
+    The rest is grouped by what a pack must share, cells of one seed side by side: they see the same batches, so no
+    row is padded for the sake of another lane.
+    """
+    resumed = _resumed_packs(cells, paths)
+    taken = {cell.run_id for pack in resumed for cell in pack}
+    fresh = sorted((cell for cell in cells if cell.run_id not in taken), key=lambda cell: cell.spec.seed)
+    groups: dict[Any, list[Cell]] = {}
+    for cell in fresh:
+        groups.setdefault(share_key(cell), []).append(cell)
+    return resumed + [pack for group in groups.values() for pack in _chunks(group, pack_size)]
+
+
+def share_key(cell: Cell) -> tuple[Any, ...]:
+    """What the lanes of a pack have in common: base model, data, loop, and that there is something to train."""
+    spec = cell.spec
+    trains = bool(cell.setup.projections) or spec.task.kind != "causal_lm"
+    return spec.model, spec.task, spec.trainer, trains
+
+
+def common_step(pack: Pack, paths: StudyPaths) -> int:
+    """The newest step of which every cell has a whole checkpoint, 0 without one."""
+    return max(set.intersection(*(set(find_steps(paths.run(cell.run_id).checkpoints)) for cell in pack)), default=0)
+
+
+def _resumed_packs(cells: Sequence[Cell], paths: StudyPaths) -> list[Pack]:
+    """Cells with checkpoints, as they were together when the newest was written."""
+    rosters: dict[tuple[Any, ...], dict[str, Cell]] = {}
+    for cell in cells:
+        roster = _latest_roster(cell, paths)
+        if roster:
+            rosters.setdefault((roster, share_key(cell)), {})[cell.run_id] = cell
+    return [
+        tuple(members[run_id] for run_id in roster if run_id in members) for (roster, _), members in rosters.items()
+    ]
+
+
+def _latest_roster(cell: Cell, paths: StudyPaths) -> tuple[str, ...]:
+    folder = paths.run(cell.run_id).checkpoints
+    steps = find_steps(folder)
+    return read_roster(folder, steps[-1]) if steps else ()
+
+
+def _chunks(cells: Sequence[Cell], size: int) -> list[Pack]:
+    return [tuple(cells[start : start + size]) for start in range(0, len(cells), size)]

@@ -1,0 +1,60 @@
+"""The heavy things, loaded once for a study: frozen bases, tokenizers and tokenised data."""
+
+from __future__ import annotations
+
+import functools
+import logging
+import time
+from pathlib import Path
+
+import torch
+
+from src.data import TaskData, load_task
+from src.models.hardware import resolve_device, resolve_dtype
+from src.models.loading import Base, load_base, load_tokenizer
+from src.spec import ModelSpec, RunSpec, TaskKind, TaskSpec
+from src.spec.run import DType
+
+logger = logging.getLogger(__name__)
+
+
+class Resources:
+    """Loads on first use and keeps what was used last.
+
+    Attributes:
+        device: where everything trains.
+    """
+
+    def __init__(self, device: str, cache_dir: Path) -> None:
+        self.device, self.cache_dir = resolve_device(device), cache_dir
+        self._bases = functools.lru_cache(maxsize=1)(self._load_base)
+        self._tasks = functools.lru_cache(maxsize=2)(self._load_task)
+
+    def dtype(self, requested: DType) -> torch.dtype:
+        """The base's precision on this device."""
+        return resolve_dtype(requested, self.device)
+
+    def base(self, spec: RunSpec) -> Base:
+        """The frozen model of a run."""
+        return self._bases(spec.model, spec.task.kind, spec.trainer.dtype)
+
+    def data(self, spec: RunSpec) -> TaskData:
+        """The tokenised data of a run."""
+        return self._tasks(spec.model, spec.task)
+
+    def _load_base(self, model: ModelSpec, kind: TaskKind, dtype: DType) -> Base:
+        started = time.perf_counter()
+        base = load_base(model, kind, self.cache_dir, device=self.device, dtype=self.dtype(dtype))
+        logger.info("Loaded %s (%s parameters) in %.1f s", model.path, f"{base.num_parameters:,}", _since(started))
+        return base
+
+    def _load_task(self, model: ModelSpec, task: TaskSpec) -> TaskData:
+        started = time.perf_counter()
+        data = load_task(task, load_tokenizer(model, self.cache_dir), self.cache_dir)
+        sizes = f"{len(data.train)} train, {len(data.validation)} validation, {len(data.test)} test examples"
+        logger.info("Loaded %s (%s) in %.1f s", task.path, sizes, _since(started))
+        return data
+
+
+def _since(started: float) -> float:
+    return time.perf_counter() - started

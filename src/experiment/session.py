@@ -1,0 +1,83 @@
+"""What all packs of a study share."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import threading
+from dataclasses import dataclass
+from typing import Any
+
+from src.experiment.console import Progress
+from src.experiment.environment import describe_environment
+from src.experiment.resolve import Cell
+from src.experiment.resources import Resources
+from src.records import RunPaths, RunRecord, StudyPaths, write_json_atomic
+from src.spec import Settings, to_dict
+from src.tracking import RunInfo, RunTracker, Tracker
+
+
+@dataclass(frozen=True)
+class Session:
+    """A study at work.
+
+    Attributes:
+        stop: set when the person or the cluster asks to stop.
+    """
+
+    settings: Settings
+    paths: StudyPaths
+    resources: Resources
+    progress: Progress
+    tracker: Tracker
+    stop: threading.Event
+
+    def run_paths(self, cell: Cell) -> RunPaths:
+        """The cell's folder."""
+        return self.paths.run(cell.run_id)
+
+    def environment(self, cell: Cell) -> dict[str, Any]:
+        """What the cell runs on."""
+        return describe_environment(self.resources.device, self.resources.dtype(cell.spec.trainer.dtype))
+
+    def start_tracker(self, cell: Cell) -> RunTracker:
+        """Begin the cell's mirror, or continue the one that an earlier attempt began."""
+        paths, spec = self.run_paths(cell), cell.spec
+        previous = _read_tracking_id(paths)
+        size = "none" if cell.setup.allocation.rank == 0 else f"r{cell.setup.allocation.rank}"
+        info = RunInfo(
+            run_id=cell.run_id,
+            study=self.settings.study,
+            config={**to_dict(spec), "run_id": cell.run_id, "rank": cell.setup.allocation.rank,
+                    "adapter_parameters": cell.setup.allocation.parameters},
+            tags=(f"targets:{spec.lora.targets}", size),
+            job_type="train",
+            folder=paths.root,
+            previous_id=previous,
+        )  # fmt: skip
+        tracker = self.tracker.start(info)
+        if tracker.tracking_id != previous:
+            write_json_atomic(paths.tracking, self.tracking_of(tracker))
+        return tracker
+
+    def tracking_of(self, tracker: RunTracker) -> dict[str, str | None]:
+        """The ``tracking`` of a record."""
+        backend = None if tracker.tracking_id is None else self.settings.tracking.backend
+        return {"backend": backend, "id": tracker.tracking_id}
+
+    def report_cell(self, record: RunRecord) -> None:
+        """Tell the progress display that a record was written."""
+        self.progress.cell_done(record.run_id, record.status, score_of(record))
+
+
+def score_of(record: RunRecord) -> float | None:
+    """The validation score by which cells are compared."""
+    scores = record.metrics.validation
+    return None if scores is None else scores.get(record.spec["task"]["metric"])
+
+
+def _read_tracking_id(paths: RunPaths) -> str | None:
+    with contextlib.suppress(OSError, ValueError, AttributeError):
+        value = json.loads(paths.tracking.read_text()).get("id")
+        return value if isinstance(value, str) else None
+    return None

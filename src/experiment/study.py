@@ -1,0 +1,156 @@
+"""Run all cells of a study: skip what is done, resume what is half done, record what fails, and report."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from src.errors import HarnessError, InterruptedRunError, WriteError
+from src.experiment.console import configure_logging, make_progress, print_table
+from src.experiment.outcome import describe_failure
+from src.experiment.pack import run_pack
+from src.experiment.plan import Pack, plan_packs
+from src.experiment.resolve import Cell, resolve_cells
+from src.experiment.resources import Resources
+from src.experiment.session import Session, score_of
+from src.experiment.signals import stop_on_signals
+from src.records import (
+    RecordError,
+    RunRecord,
+    StudyPaths,
+    read_record,
+    read_study,
+    write_record,
+    write_report,
+)
+from src.spec import RunSpec, Settings
+from src.tracking import make_tracker
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class StudyOutcome:
+    """What a study came to, cell by cell in the order of the specs.
+
+    Attributes:
+        records: None where a cell was not reached.
+    """
+
+    records: tuple[RunRecord | None, ...]
+
+    @property
+    def scores(self) -> list[float | None]:
+        """Validation scores."""
+        return [None if record is None else score_of(record) for record in self.records]
+
+    @property
+    def num_failed(self) -> int:
+        """Cells that did not end well."""
+        return sum(record is None or record.status in {"failed", "interrupted"} for record in self.records)
+
+
+def run_study(specs: Sequence[RunSpec], settings: Settings) -> StudyOutcome:
+    """Run what is not done of a study, show its table, and write its report.
+
+    Raises:
+        ConfigError: some cell does not fit its model; nothing was started.
+        InterruptedRunError: a stop was requested; the same command continues the study.
+        HarnessError: the model or the data cannot be loaded, or the output folder cannot be written.
+    """
+    cells = resolve_cells(specs, Path(settings.cache_dir))
+    paths = StudyPaths.of(settings.output_dir, settings.study)
+    unique = list({cell.run_id: cell for cell in cells}.values())
+    configure_logging(paths.log)
+    if settings.rerun:
+        _forget(unique, paths)
+    pending = [cell for cell in unique if not is_done(cell, paths)]
+    logger.info("Study %s: %d cells, %d of them done", paths.name, len(unique), len(unique) - len(pending))
+    try:
+        _run_pending(pending, len(unique), settings, paths)
+    except InterruptedRunError:
+        _report(paths, settings)
+        raise
+    _report(paths, settings)
+    return StudyOutcome(tuple(_read(cell, paths) for cell in cells))
+
+
+def is_done(cell: Cell, paths: StudyPaths) -> bool:
+    """Completed, or diverged (which would only diverge again)."""
+    record = _read(cell, paths)
+    return record is not None and record.status in {"completed", "diverged"}
+
+
+def _run_pending(pending: Sequence[Cell], total: int, settings: Settings, paths: StudyPaths) -> None:
+    if not pending:
+        return
+    resources = Resources(settings.device, Path(settings.cache_dir))
+    progress, tracker = make_progress(sys.stderr), make_tracker(settings.tracking)
+    try:
+        with stop_on_signals() as stop:
+            session = Session(settings, paths, resources, progress, tracker, stop)
+            progress.start_study(total, total - len(pending))
+            for pack in plan_packs(pending, settings.pack_size, paths):
+                _load(pack, resources)
+                _run_or_split(pack, session)
+    finally:
+        progress.stop()
+        tracker.close()
+
+
+def _load(pack: Pack, resources: Resources) -> None:
+    """Base and data first: what is wrong with them is wrong with the study, not with one cell."""
+    resources.base(pack[0].spec)
+    resources.data(pack[0].spec)
+
+
+def _run_or_split(pack: Pack, session: Session) -> None:
+    """Run a pack; if it fails, run its halves, so that in the end only the guilty cells fail.
+
+    The same way a pack that needs too much memory ends up in smaller packs.
+    """
+    try:
+        run_pack(pack, session)
+        return
+    except (InterruptedRunError, WriteError, KeyboardInterrupt):
+        raise
+    except BaseException as error:  # also SystemExit from a library: the other cells must run
+        failed = error
+    if len(pack) > 1:
+        logger.warning("A pack of %d cells failed (%s); running it in halves", len(pack), failed)
+        middle = (len(pack) + 1) // 2
+        for part in (pack[:middle], pack[middle:]):
+            _run_or_split(part, session)
+        return
+    record = describe_failure(pack[0], failed, session.environment(pack[0]))
+    write_record(record, session.run_paths(pack[0]).record)
+    session.report_cell(record)
+    logger.error("%s failed: %s: %s", record.run_id, type(failed).__name__, failed, exc_info=failed)
+
+
+def _forget(cells: Sequence[Cell], paths: StudyPaths) -> None:
+    """Remove what earlier runs of these cells left, the record first, so that nothing half-removed looks complete."""
+    for cell in cells:
+        run = paths.run(cell.run_id)
+        try:
+            run.record.unlink(missing_ok=True)
+            if run.root.exists():
+                shutil.rmtree(run.root)
+        except OSError as error:
+            raise HarnessError(f"Cannot remove {run.root} to run it again: {error.strerror or error}.") from error
+
+
+def _report(paths: StudyPaths, settings: Settings) -> None:
+    tables, sentences = write_report(read_study(paths), paths, settings.within)
+    print_table(tables, sentences, paths)
+
+
+def _read(cell: Cell, paths: StudyPaths) -> RunRecord | None:
+    try:
+        return read_record(paths.run(cell.run_id).record)
+    except RecordError:
+        return None

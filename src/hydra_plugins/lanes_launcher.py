@@ -1,0 +1,62 @@
+"""The default launcher ``lanes``: all cells of a sweep in this process, checked before the first one starts.
+
+Hydra's own launchers call the task function once for each cell. This one hands all cells over together, so that
+cells which share the frozen base can train in one pack.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from hydra.core.config_store import ConfigStore
+from hydra.core.utils import JobReturn, JobRuntime, JobStatus, filter_overrides, setup_globals
+from hydra.plugins.launcher import Launcher
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig, open_dict
+
+from src.config.cells import Cell, run_cells
+
+# No options of its own: packs are set by the key pack_size.
+ConfigStore.instance().store(
+    group="hydra/launcher",
+    name="lanes",
+    node={"_target_": "hydra_plugins.lanes_launcher.LanesLauncher"},
+    provider="lora-sweep",
+)
+
+
+class LanesLauncher(Launcher):
+    """Composes every cell, checks every cell, then runs them by studies."""
+
+    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        """Part of Hydra's interface; the task function, made for one cell, is not used."""
+        self.context = hydra_context
+        self.config = config
+
+    def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
+        """Run all cells of a batch; the return value of each is its validation score.
+
+        Raises:
+            HarnessError: as src.config.cells.run_cells.
+        """
+        setup_globals()
+        jobs = [self._compose(overrides, initial_job_idx + i) for i, overrides in enumerate(job_overrides)]
+        scores = run_cells([cell for cell, _ in jobs])
+        for (_, job), score in zip(jobs, scores, strict=True):
+            job.return_value, job.status = score, JobStatus.COMPLETED
+        return [job for _, job in jobs]
+
+    def _compose(self, overrides: Sequence[str], index: int) -> tuple[Cell, JobReturn]:
+        config = self.context.config_loader.load_sweep_config(self.config, list(overrides))
+        with open_dict(config):
+            hydra = DictConfig({"hydra": config.pop("hydra")})
+        hydra.hydra.job.id, hydra.hydra.job.num = str(index), index
+        job = JobReturn(
+            overrides=list(overrides),
+            cfg=config,
+            hydra_cfg=hydra,
+            working_dir=str(Path.cwd()),
+            task_name=JobRuntime.instance().get("name"),
+        )
+        return Cell(" ".join(filter_overrides(overrides)), config), job

@@ -1,0 +1,51 @@
+"""Which device and precision to use: probed, never guessed."""
+
+from __future__ import annotations
+
+import logging
+
+import torch
+
+from src.errors import ConfigError
+from src.spec.run import DType
+
+logger = logging.getLogger(__name__)
+_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float64": torch.float64}
+
+
+def resolve_device(requested: str) -> torch.device:
+    """``auto`` is the first GPU where there is one, else the CPU.
+
+    Raises:
+        ConfigError: a GPU was asked for that is not there.
+    """
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if requested == "auto":
+        return torch.device("cuda:0" if count else "cpu")
+    device = torch.device(requested)
+    if device.type == "cuda" and (device.index or 0) >= count:
+        here = f"cuda:0 to cuda:{count - 1}" if count else "no usable GPU here"
+        raise ConfigError("device", requested, f"auto, cpu ({here})")
+    return device
+
+
+def resolve_dtype(requested: DType, device: torch.device) -> torch.dtype:
+    """Precision of the frozen base; adapters, heads and losses stay in float32 (float64 with a float64 base)."""
+    native = has_native_bfloat16(device)
+    if requested == "auto":
+        return torch.bfloat16 if native else torch.float32
+    if requested == "bfloat16" and not native:
+        logger.warning("%s has no native bfloat16 products: trainer.dtype=bfloat16 will be slower than float32", device)
+    return _DTYPES[requested]
+
+
+def has_native_bfloat16(device: torch.device) -> bool:
+    """Whether the hardware multiplies bfloat16 itself; emulation is slower than float32."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_capability(device) >= (8, 0)
+    return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+
+
+def master_dtype(dtype: torch.dtype) -> torch.dtype:
+    """Precision of what is trained over a base of `dtype`."""
+    return torch.float64 if dtype == torch.float64 else torch.float32

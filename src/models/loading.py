@@ -1,0 +1,181 @@
+"""Load a frozen base model and its tokenizer by transformers' Auto classes: an asset, a hub id or a local folder."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import logging
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from torch import nn
+from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, AutoTokenizer
+
+from src.adapters.projections import Projection, find_projections, places_of
+from src.assets import resolve_asset
+from src.errors import ConfigError, HarnessError
+from src.spec import ModelSpec, TaskKind
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Base:
+    """A frozen model, shared by all lanes of all packs that use it.
+
+    Attributes:
+        model: what transformers loaded; all parameters frozen, dropout off.
+        backbone: the part from token ids to hidden states; projections are named relative to it.
+        prefix: name of the backbone within `model`, with a dot, or empty.
+        output: the frozen language-model head; None unless loaded for causal_lm.
+        projections: everything that can be adapted.
+        num_parameters: of the whole model.
+        hidden_size: width of the hidden states.
+        source: path or id that plain transformers and peft load it from.
+    """
+
+    model: nn.Module
+    backbone: nn.Module
+    prefix: str
+    output: nn.Module | None
+    projections: tuple[Projection, ...]
+    num_parameters: int
+    hidden_size: int
+    source: str
+
+
+def local_source(spec: ModelSpec, cache_dir: Path) -> str:
+    """Path or hub id that transformers can load: assets are fetched, GGUF files converted once."""
+    if not spec.path.startswith("asset:"):
+        return spec.path
+    folder = resolve_asset(spec.path, cache_dir)
+    ggufs = list(folder.glob("*.gguf"))
+    return str(_converted(ggufs[0], cache_dir) if ggufs else folder)
+
+
+def load_tokenizer(spec: ModelSpec, cache_dir: Path) -> Any:
+    """The model's own fast tokenizer."""
+    source = local_source(spec, cache_dir)
+    return _load(spec, lambda: AutoTokenizer.from_pretrained(source, revision=spec.revision))
+
+
+def load_base(spec: ModelSpec, kind: TaskKind, cache_dir: Path, *, device: torch.device, dtype: torch.dtype) -> Base:
+    """Load, freeze and place the base model.
+
+    Raises:
+        HarnessError: missing files, no network, an architecture without a projection table.
+    """
+    source = local_source(spec, cache_dir)
+    auto = _auto_class(kind)
+    model = _load(spec, lambda: auto.from_pretrained(source, revision=spec.revision, dtype=dtype))
+    return _freeze(model.to(device), kind, source)
+
+
+@functools.lru_cache(maxsize=32)
+def outline(spec: ModelSpec, kind: TaskKind, cache_dir: Path) -> Base:
+    """The same as `load_base` with real shapes but no weights (meta device): reads only the config.
+
+    Raises:
+        HarnessError: as `load_base`.
+    """
+    source = local_source(spec, cache_dir)
+    config = _load(spec, lambda: AutoConfig.from_pretrained(source, revision=spec.revision))
+    places_of(config.model_type)
+    with torch.device("meta"):
+        model = _load(spec, lambda: _auto_class(kind).from_config(config))
+    return _freeze(model, kind, source)
+
+
+def max_positions(base: Base) -> int | None:
+    """Longest input in tokens, None where the config does not say."""
+    config: Any = base.model.config
+    limit = getattr(config, "max_position_embeddings", None)
+    # RoBERTa numbers positions from padding_idx + 1, so two of its rows can never be used.
+    reserved = (config.pad_token_id or 0) + 1 if config.model_type in {"roberta", "xlm-roberta"} else 0
+    return None if limit is None else int(limit) - reserved
+
+
+def check_length(base: Base, max_length: int) -> None:
+    """Raises:
+    ConfigError: more tokens than the model has positions.
+    """
+    limit = max_positions(base)
+    if limit is not None and max_length > limit:
+        raise ConfigError("task.max_length", max_length, f"at most {limit}, the model's positions")
+
+
+def _auto_class(kind: TaskKind) -> Any:
+    return AutoModelForCausalLM if kind == "causal_lm" else AutoModel
+
+
+def _freeze(model: Any, kind: TaskKind, source: str) -> Base:
+    model.requires_grad_(False).eval()
+    model.config.use_cache = False
+    backbone = model.base_model
+    prefix = "" if backbone is model else f"{model.base_model_prefix}."
+    return Base(
+        model=model,
+        backbone=backbone,
+        prefix=prefix,
+        output=model.get_output_embeddings() if kind == "causal_lm" else None,
+        projections=find_projections(backbone, model.config.model_type),
+        num_parameters=sum(p.numel() for p in model.parameters()),
+        hidden_size=model.config.hidden_size,
+        source=source,
+    )
+
+
+def _load(spec: ModelSpec, load: Callable[[], Any]) -> Any:
+    """Call transformers quietly; what it raises becomes one paragraph."""
+    try:
+        with _quiet():
+            return load()
+    except HarnessError:
+        raise
+    except (OSError, ValueError, KeyError, ImportError, RuntimeError) as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise HarnessError(
+            f"The model {spec.path!r} could not be loaded: {reason} Give model.path an asset (asset:minilm, "
+            "asset:smollm2), a local folder with config.json, tokenizer and safetensors weights, or a hub id that this "
+            "machine can reach."
+        ) from error
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Without progress bars and load reports."""
+    verbosity = transformers.logging.get_verbosity()
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        transformers.logging.set_verbosity(verbosity)
+        transformers.logging.enable_progress_bar()
+
+
+def _converted(gguf: Path, cache_dir: Path) -> Path:
+    """A folder with the GGUF file's weights as float32 safetensors; made once, renamed into place when complete."""
+    target = cache_dir / "converted" / gguf.parent.name
+    if target.exists():
+        return target
+    logger.info("Converting %s to safetensors (once)", gguf.name)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    scratch = Path(tempfile.mkdtemp(dir=target.parent, prefix=".converting-"))
+    try:
+        with _quiet():
+            model = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.float32)
+            tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
+            model.save_pretrained(scratch)
+            tokenizer.save_pretrained(scratch)
+        with contextlib.suppress(OSError):
+            scratch.rename(target)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+    return target

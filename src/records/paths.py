@@ -1,0 +1,97 @@
+"""Where a study keeps its files: the only place that knows their names.
+
+<output_dir>/<study>/
+    study.log
+    report/             table.md, table.csv
+    runs/<run_id>/
+        record.json     written last: its presence is completion
+        adapter/        adapter_config.json, adapter_model.safetensors (peft's layout)
+        head.safetensors
+        predictions.safetensors
+        tracking.json
+        checkpoints/
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class RunPaths:
+    """Files of one run, under `root`."""
+
+    root: Path
+
+    @property
+    def record(self) -> Path:
+        return self.root / "record.json"
+
+    @property
+    def adapter(self) -> Path:
+        return self.root / "adapter"
+
+    @property
+    def adapter_config(self) -> Path:
+        return self.adapter / "adapter_config.json"
+
+    @property
+    def adapter_weights(self) -> Path:
+        return self.adapter / "adapter_model.safetensors"
+
+    @property
+    def head(self) -> Path:
+        return self.root / "head.safetensors"
+
+    @property
+    def predictions(self) -> Path:
+        """Predictions for each example of validation and test."""
+        return self.root / "predictions.safetensors"
+
+    @property
+    def tracking(self) -> Path:
+        """Id of the run in the tracking backend, kept so that a resumed run continues it."""
+        return self.root / "tracking.json"
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.root / "checkpoints"
+
+
+@dataclass(frozen=True)
+class StudyPaths:
+    """Files of one study, under `root`."""
+
+    root: Path
+
+    @classmethod
+    def of(cls, output_dir: str | Path, study: str) -> StudyPaths:
+        return cls(Path(output_dir) / study)
+
+    @property
+    def name(self) -> str:
+        return self.root.name
+
+    @property
+    def runs(self) -> Path:
+        return self.root / "runs"
+
+    def run(self, run_id: str) -> RunPaths:
+        return RunPaths(self.runs / run_id)
+
+    @property
+    def report(self) -> Path:
+        return self.root / "report"
+
+    @property
+    def table_markdown(self) -> Path:
+        return self.report / "table.md"
+
+    @property
+    def table_csv(self) -> Path:
+        return self.report / "table.csv"
+
+    @property
+    def log(self) -> Path:
+        return self.root / "study.log"

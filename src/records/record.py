@@ -1,0 +1,169 @@
+"""RunRecord: what is known about one run after it ended, written last and by atomic rename.
+
+Values are plain JSON types; what is missing is None, never 0 and never NaN.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from src.errors import HarnessError
+from src.records.atomic import write_json_atomic
+from src.records.decode import DecodeError, decode
+from src.spec import RunSpec
+
+SCHEMA_VERSION = 1
+Status = Literal["completed", "failed", "diverged", "interrupted"]
+Scores = dict[str, float | None]
+
+
+class RecordError(HarnessError):
+    """A record file is corrupt or not ours.
+
+    Args:
+        path: the file.
+        reason: a clause without a full stop.
+    """
+
+    def __init__(self, path: Path, reason: str) -> None:
+        self.path, self.reason = path, reason
+        super().__init__(f"{path} is not a run record that can be read: {reason}. Run the cell again to replace it.")
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why a run did not complete."""
+
+    type: str
+    message: str
+    traceback: str
+
+
+@dataclass(frozen=True)
+class Budget:
+    """Adapter parameters asked for, given, and left over (requested = achieved + residual)."""
+
+    requested: int
+    achieved: int
+    residual: int
+
+
+@dataclass(frozen=True)
+class Params:
+    """Parameter counts; the head is trained alike in all cells and counted apart.
+
+    Attributes:
+        adapter, head, base: numbers of parameters; None where the run ended before they were known.
+        rank: the rank trained, also where it followed from a budget; None without adapters.
+        budget: None where a rank was given.
+    """
+
+    adapter: int | None = None
+    head: int | None = None
+    base: int | None = None
+    rank: int | None = None
+    budget: Budget | None = None
+
+
+@dataclass(frozen=True)
+class HistoryPoint:
+    """One validation during training; `train_loss` is the mean since the validation before."""
+
+    step: int
+    epoch: float
+    train_loss: float | None
+    validation: Scores
+
+
+@dataclass(frozen=True)
+class Metrics:
+    """Scores by metric name at the best epoch, and the way there."""
+
+    validation: Scores | None = None
+    test: Scores | None = None
+    history: tuple[HistoryPoint, ...] = ()
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """One run.
+
+    Attributes:
+        spec: the RunSpec, nested as in the config (`src.spec.to_dict`).
+        best_epoch: epoch of the best validation, in passes over train; None where there was none.
+        time: total_s and train_s (wall seconds, a run's equal share of its pack's), tokens, tokens_per_s, pack_size.
+        memory: peak_bytes, None where the platform does not tell.
+        env: versions, device, dtype, git {commit, dirty}, hardware.
+        data: sizes and content hashes of the splits.
+        tracking: backend and id (None where nothing was tracked).
+    """
+
+    run_id: str
+    status: Status
+    error: Failure | None
+    spec: dict[str, Any]
+    params: Params
+    metrics: Metrics
+    best_epoch: float | None
+    time: dict[str, float | int | None]
+    memory: dict[str, int | None]
+    env: dict[str, Any]
+    data: dict[str, Any]
+    tracking: dict[str, str | None]
+    schema_version: int = SCHEMA_VERSION
+
+    def run_spec(self) -> RunSpec:
+        """Raises:
+        DecodeError: `spec` is not a RunSpec; cannot happen to a record that `read_record` returned.
+        """
+        spec: RunSpec = decode(RunSpec, self.spec, "spec")
+        return spec
+
+
+def finite(value: float | None) -> float | None:
+    """The number, or None where it is missing, NaN or infinite."""
+    return value if value is not None and math.isfinite(value) else None
+
+
+def finite_scores(scores: Mapping[str, float | None]) -> Scores:
+    """`finite` for each metric."""
+    return {name: finite(value) for name, value in scores.items()}
+
+
+def write_record(record: RunRecord, path: Path) -> None:
+    """Raises:
+    WriteError: the system refused to write.
+    ValueError: a number is not finite.
+    """
+    write_json_atomic(path, dataclasses.asdict(record))
+
+
+def read_record(path: Path) -> RunRecord:
+    """Raises:
+    RecordError: missing, unreadable, corrupt, or written by another program or schema version.
+    """
+    try:
+        value = json.loads(path.read_bytes(), parse_constant=_refuse_constant)
+    except OSError as error:
+        raise RecordError(path, error.strerror or str(error)) from error
+    except (ValueError, RecursionError) as error:
+        raise RecordError(path, f"not strict JSON ({error})") from error
+    version = value.get("schema_version") if isinstance(value, dict) else None
+    if version != SCHEMA_VERSION:
+        raise RecordError(path, f"schema_version is {version!r}, this program reads {SCHEMA_VERSION}")
+    try:
+        record: RunRecord = decode(RunRecord, value)
+        record.run_spec()
+    except DecodeError as error:
+        raise RecordError(path, str(error)) from error
+    return record
+
+
+def _refuse_constant(text: str) -> None:
+    raise ValueError(f"{text} is not JSON")

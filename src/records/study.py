@@ -1,0 +1,80 @@
+"""The records of a study as they lie on disk, also while a sweep is still running."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from src.errors import HarnessError
+from src.records.paths import RunPaths, StudyPaths
+from src.records.record import RecordError, RunRecord, read_record
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """A record that is left out, and why."""
+
+    path: Path
+    reason: str
+
+
+@dataclass(frozen=True)
+class Study:
+    """Everything that `read_study` found.
+
+    Attributes:
+        records: sorted by run_id.
+        skipped: files that could not be read as records.
+        unfinished: run ids of folders without a record: running now, or stopped before the end.
+    """
+
+    name: str
+    records: tuple[RunRecord, ...]
+    skipped: tuple[Skipped, ...] = ()
+    unfinished: tuple[str, ...] = ()
+
+
+def read_study(paths: StudyPaths) -> Study:
+    """All records under ``runs/``; a study without that folder has none.
+
+    Raises:
+        HarnessError: the folder cannot be listed.
+    """
+    records: list[RunRecord] = []
+    skipped: list[Skipped] = []
+    unfinished: list[str] = []
+    for run in _run_folders(paths):
+        if not run.record.exists():
+            unfinished.append(run.root.name)
+            continue
+        try:
+            records.append(_read_in_place(run))
+        except RecordError as error:
+            skipped.append(Skipped(error.path, error.reason))
+    return Study(paths.name, tuple(records), tuple(skipped), tuple(unfinished))
+
+
+def list_studies(output_dir: Path) -> list[str]:
+    """Names of the folders in `output_dir` that hold runs."""
+    try:
+        return sorted(folder.name for folder in output_dir.iterdir() if StudyPaths(folder).runs.is_dir())
+    except OSError:
+        return []
+
+
+def _run_folders(paths: StudyPaths) -> list[RunPaths]:
+    try:
+        folders = [entry for entry in paths.runs.iterdir() if entry.is_dir() and not entry.name.startswith(".")]
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise HarnessError(f"Cannot list the runs in {paths.runs}: {error.strerror or error}.") from error
+    return [paths.run(name) for name in sorted(folder.name for folder in folders)]
+
+
+def _read_in_place(run: RunPaths) -> RunRecord:
+    """A copied folder would count its seed twice, so the record has to lie under its own run id."""
+    record = read_record(run.record)
+    if record.run_id != run.root.name:
+        raise RecordError(run.record, f"it is the record of {record.run_id}, in a renamed or copied folder")
+    return record

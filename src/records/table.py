@@ -1,0 +1,187 @@
+"""Records to tables: one for each model, data set and metric, sorted by validation score, best first."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from src.records.cells import Cell, fields_of, group_cells, varying_fields
+from src.records.record import RunRecord
+from src.records.study import Skipped, Study
+from src.records.text import Kind, Value, one_line, show
+from src.spec import LOWER_IS_BETTER, source_name
+
+COLUMNS_ALWAYS_SHOWN = ("seed", "lora.targets", "lora.rank", "lora.alpha", "optim.lr")
+# Of the task and the base model, what may differ within a table: the validation examples stay the same.
+FREE_FIELDS = ("model.pooling", "task.train_size", "task.max_length")
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column: header in the CSV, header for readers, how its values are shown, and where they come from."""
+
+    key: str
+    title: str
+    kind: Kind
+    value: Callable[[Cell], Value]
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A run that is listed with its cause and never ranked."""
+
+    run_id: str
+    label: str
+    status: str
+    cause: str
+    cell: Cell
+
+
+@dataclass(frozen=True)
+class Table:
+    """Cells that can be compared.
+
+    Attributes:
+        model, task: short names.
+        metric: of validation and test.
+        note: what sets this table apart from another of the same model, task and metric; mostly empty.
+        columns: of the table of ranked cells.
+        ranked: cells with a validation score, best first.
+        problems: runs without one, by run id.
+        varying: dotted names of the fields that differ between cells and are not columns of every table.
+    """
+
+    model: str
+    task: str
+    metric: str
+    note: str
+    columns: tuple[Column, ...]
+    ranked: tuple[Cell, ...]
+    problems: tuple[Problem, ...]
+    varying: tuple[str, ...]
+
+    @property
+    def title(self) -> str:
+        return f"{self.model} on {self.task}, {self.metric}{f' ({self.note})' if self.note else ''}"
+
+    @property
+    def lower_is_better(self) -> bool:
+        return self.metric in LOWER_IS_BETTER
+
+    def label(self, cell: Cell) -> str:
+        return cell_label(cell, self.varying)
+
+    def row(self, cell: Cell) -> list[str]:
+        """The cell's values as text, in the order of `columns`."""
+        return [show(column.value(cell), column.kind) for column in self.columns]
+
+
+@dataclass(frozen=True)
+class StudyTable:
+    """All tables of a study, and what could not be read or has not ended."""
+
+    study: str
+    tables: tuple[Table, ...]
+    skipped: tuple[Skipped, ...]
+    unfinished: tuple[str, ...]
+
+
+def build_tables(study: Study) -> StudyTable:
+    """Group, average over seeds and sort."""
+    groups: dict[tuple[Any, ...], list[Cell]] = defaultdict(list)
+    for cell in group_cells(study.records):
+        groups[tuple(_setting(cell).values())].append(cell)
+    members = sorted(groups.values(), key=lambda cells: _names(cells[0]))
+    tables = tuple(_build_table(cells, _note(cells, members)) for cells in members)
+    return StudyTable(study.name, tables, study.skipped, study.unfinished)
+
+
+def cell_label(cell: Cell, varying: Sequence[str]) -> str:
+    """``qkvo r=64 (alpha 16, lr 0.003)``, and whatever else varies between the cells."""
+    lora, fields = cell.spec.lora, fields_of(cell.spec)
+    details = [f"alpha {lora.alpha:g}", f"lr {cell.spec.optim.lr:g}"] if cell.adapted else []
+    details += [f"{_last(key)} {show(fields[key], 'number')}" for key in varying if fields.get(key) is not None]
+    size = f"budget {lora.budget:,d}" if cell.rank is None else f"r={cell.rank}"
+    name = f"{lora.targets} {size}" if cell.adapted else "none"
+    return f"{name} ({', '.join(details)})" if details else name
+
+
+def _setting(cell: Cell) -> dict[str, Value]:
+    """What has to be equal for two scores to be comparable: base model, data and metric."""
+    fields = fields_of(cell.spec)
+    return {key: fields[key] for key in fields if key.startswith(("model.", "task.")) and key not in FREE_FIELDS}
+
+
+def _names(cell: Cell) -> tuple[str, str, str]:
+    task = cell.spec.task
+    return source_name(cell.spec.model.path), task.subset or source_name(task.path), task.metric
+
+
+def _note(cells: Sequence[Cell], groups: Sequence[Sequence[Cell]]) -> str:
+    """What differs from the tables that would otherwise have the same title."""
+    own = _setting(cells[0])
+    alike = [_setting(group[0]) for group in groups if _names(group[0]) == _names(cells[0])]
+    apart = [key for key, value in own.items() if any(setting[key] != value for setting in alike)]
+    return ", ".join(f"{_last(key)} {show(own[key], 'number')}" for key in apart)
+
+
+def _build_table(cells: Sequence[Cell], note: str) -> Table:
+    model, task, metric = _names(cells[0])
+    varying = tuple(key for key in varying_fields(cells) if key not in COLUMNS_ALWAYS_SHOWN)
+    ranked = sorted((cell for cell in cells if cell.scored), key=ranking)
+    problems = [
+        Problem(record.run_id, f"{cell_label(cell, varying)}, seed {record.run_spec().seed}", *_cause(record), cell)
+        for cell in cells
+        for record in cell.records
+        if not cell.counts(record)
+    ]
+    problems.sort(key=lambda problem: problem.run_id)
+    return Table(model, task, metric, note, _columns(metric, varying), tuple(ranked), tuple(problems), varying)
+
+
+def ranking(cell: Cell) -> tuple[Any, ...]:
+    """Sort key of cells with a validation score: the best first; among equals the smaller cell."""
+    score = cell.validation
+    assert score is not None
+    better_first = score if cell.spec.task.metric in LOWER_IS_BETTER else -score
+    return better_first, *reversed(cell.size), cell.spec.lora.targets, cell.records[0].run_id
+
+
+def _columns(metric: str, varying: Sequence[str]) -> tuple[Column, ...]:
+    extra = [Column(_last(key), _last(key), "number", _field(key)) for key in varying]
+    return (
+        Column("targets", "targets", "text", lambda cell: cell.spec.lora.targets),
+        Column("rank", "rank", "count", lambda cell: cell.rank),
+        Column("alpha", "alpha", "number", _field("lora.alpha")),
+        Column("lr", "lr", "number", _field("optim.lr")),
+        *extra,
+        Column("seeds", "seeds", "number", lambda cell: cell.seeds),
+        Column("adapter_parameters", "adapter parameters", "count", lambda cell: cell.adapter_parameters),
+        Column(f"validation_{metric}", "validation", "score", lambda cell: cell.validation),
+        Column(f"test_{metric}", "test", "score", lambda cell: cell.test),
+        Column("time_s", "time", "seconds", lambda cell: cell.total_s),
+    )
+
+
+def _field(key: str) -> Callable[[Cell], Value]:
+    return lambda cell: fields_of(cell.spec).get(key)
+
+
+def _last(key: str) -> str:
+    return key.rpartition(".")[2]
+
+
+def _cause(record: RunRecord) -> tuple[str, str]:
+    """Status and one line on why."""
+    if record.error is not None:
+        kind = f"{record.error.type}: " if record.status == "failed" else ""
+        return record.status, one_line(kind + record.error.message)
+    match record.status:
+        case "completed":
+            return "completed", "no validation score"
+        case "interrupted":
+            return "interrupted", "stopped before its end; the same command continues it"
+        case _:
+            return record.status, "no cause was recorded"

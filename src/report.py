@@ -1,0 +1,62 @@
+"""Rewrite the tables of studies from the records on disk, also while a sweep is running.
+
+    python -m src.report minilm-r52 [<study> ...] [--output-dir outputs] [--within 0.01]
+
+Writes report/table.md and report/table.csv of each study and prints what a sweep prints at its end.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from src.errors import HarnessError
+from src.experiment.console import print_table
+from src.records import StudyPaths, list_studies, read_study, write_report
+from src.spec import Settings
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Exit code: 0, or 1 where a study could not be reported; the others are reported all the same."""
+    options = _parser().parse_args(arguments)
+    code = 0
+    for study in options.studies:
+        try:
+            report(options.output_dir, study, options.within)
+        except HarnessError as error:
+            if os.environ.get("HYDRA_FULL_ERROR") == "1":
+                raise
+            print(error, file=sys.stderr)
+            code = error.exit_code
+    return code
+
+
+def report(output_dir: Path, name: str, within: float) -> None:
+    """Raises:
+    HarnessError: no such study, nothing recorded in it, or its report cannot be written.
+    """
+    known = list_studies(output_dir)
+    if name not in known:
+        there = f"there are: {', '.join(known)}" if known else "there is none"
+        raise HarnessError(f"No study {name!r} in {output_dir}; {there}.")
+    paths = StudyPaths.of(output_dir, name)
+    study = read_study(paths)
+    if not study.records and not study.skipped:
+        raise HarnessError(f"Study {name!r} in {output_dir} has no records; {len(study.unfinished)} runs have started.")
+    tables, sentences = write_report(study, paths, within)
+    print_table(tables, sentences, paths)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m src.report", description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("studies", nargs="+", metavar="study", help="folder name under the output folder")
+    parser.add_argument("--output-dir", type=Path, default=Path("outputs"), help="default: outputs")
+    parser.add_argument("--within", type=float, default=Settings.within, help="margin of 'smallest rank within'")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

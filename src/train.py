@@ -1,0 +1,83 @@
+"""Train one cell, or a sweep of cells: the front door.
+
+    python -m src.train                                                  # one run with the defaults
+    python -m src.train model=smollm2 task=pydoc lora.targets=qkvo       # another model and task
+    python -m src.train -m lora.rank=1,4,8,64 lora.targets=qv,qkvo       # a sweep: 8 cells
+    python -m src.train -m lora.budget=73728 lora.targets=q,k,v,o,qkvo   # one budget, the rank follows
+    python -m src.train +sweep=what_rank                                 # a sweep that sweeps/ describes
+    python -m src.train --cfg job                                        # the composed config; --help lists the groups
+
+The same command again continues: complete cells are skipped, interrupted ones resume, failed ones run again.
+Exit codes: 0 all cells complete; 1 something failed; 2 wrong config, nothing was started; 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import hydra
+from hydra._internal import utils as hydra_internals
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from omegaconf import DictConfig
+
+from src.config import register
+from src.config.cells import Cell, run_cells
+from src.config.messages import report
+from src.errors import InterruptedRunError
+
+CONF = Path(__file__).parents[1] / "conf"
+STAMP = "LORA_SWEEP_STAMP"
+
+# On import, because a submitit worker imports this module but never calls cli().
+register()
+
+
+def run_cell(config: DictConfig) -> float | None:
+    """Hydra's task function: one cell, for single runs and for launchers that know nothing of lanes.
+
+    Returns:
+        The cell's validation score.
+
+    Raises:
+        HarnessError: so that a launcher goes on with its other jobs and fails at the end.
+        KeyboardInterrupt: instead of InterruptedRunError, because launchers go on after an Exception.
+    """
+    try:
+        return run_cells([Cell("", config)])[0]
+    except InterruptedRunError as error:
+        raise KeyboardInterrupt(str(error)) from error
+    except Exception as error:
+        if HydraConfig.get().mode == RunMode.RUN:
+            # A single run ends here: on its way up Hydra would add lines of its own.
+            raise SystemExit(report(error)) from error
+        raise
+
+
+def cli() -> int:
+    """Parse the command line, run, and turn every error into one paragraph and an exit code."""
+    os.environ[STAMP] = f"{time.strftime('%Y-%m-%d_%H-%M-%S')}_{os.getpid()}_{secrets.token_hex(2)}"
+    # Hydra would print errors in its own words and exit with 1 for all of them; HYDRA_FULL_ERROR=1, the public way
+    # to have them raised, would be inherited by child processes.
+    hydra_internals.run_and_report = _call
+    try:
+        hydra.main(config_path=str(CONF), config_name="config", version_base="1.3")(run_cell)()
+    except (Exception, KeyboardInterrupt) as error:
+        return report(error)
+    return 0
+
+
+def _call(func: Any) -> Any:
+    return func()
+
+
+if __name__ == "__main__":
+    # Under its own name, not as __main__, so that submitit can pickle run_cell by reference.
+    from src.train import cli as main
+
+    sys.exit(main())

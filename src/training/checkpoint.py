@@ -1,0 +1,150 @@
+"""Checkpoints of a lane: everything that the rest of its training depends on, as safetensors and JSON.
+
+    <run>/checkpoints/step-00000100/state.safetensors    parameters, best state, AdamW moments, dropout generator
+    <run>/checkpoints/step-00000100/state.json           position, history, counters, the pack's other members
+
+A checkpoint is written to a temporary folder and renamed, so one that exists is whole. The lanes of a pack write one
+after another; older checkpoints go only when all have written, so a common step exists at any moment.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Generator, Tensor
+
+from src.errors import DivergedError, HarnessError
+from src.models.adapted import AdaptedModel
+from src.records import atomic_folder, write_json_atomic
+from src.training.lane import Evaluation, Lane, LossMeter
+
+_MOMENTS = ("exp_avg", "exp_avg_sq")
+
+
+def save_lanes(model: AdaptedModel, lanes: Sequence[Lane], folders: Sequence[Path]) -> None:
+    """Write a checkpoint of each lane of a pack, ended ones too, then remove the older ones.
+
+    All are filed under the pack's step, which is that of its furthest lane.
+
+    Raises:
+        HarnessError: the system refused to write; older checkpoints are still there.
+    """
+    roster, step = [lane.run_id for lane in lanes], max(lane.step for lane in lanes)
+    for lane, folder in zip(lanes, folders, strict=True):
+        with atomic_folder(_step_folder(folder, step)) as scratch:
+            save_file(_tensors(model, lane), scratch / "state.safetensors")
+            write_json_atomic(scratch / "state.json", {"roster": roster, **_values(lane)})
+    for folder in folders:
+        for older in find_steps(folder):
+            if older < step:
+                shutil.rmtree(_step_folder(folder, older), ignore_errors=True)
+
+
+def find_steps(folder: Path) -> list[int]:
+    """Steps of which a whole checkpoint exists, ascending."""
+    return sorted(int(path.name.removeprefix("step-")) for path in folder.glob("step-*") if path.is_dir())
+
+
+def read_roster(folder: Path, step: int) -> tuple[str, ...]:
+    """Run ids that were training together, in order; resumed together they compute exactly the same.
+
+    Raises:
+        HarnessError: the checkpoint is damaged.
+    """
+    return tuple(_read_json(_step_folder(folder, step))["roster"])
+
+
+def load_lane(model: AdaptedModel, lane: Lane, folder: Path, step: int) -> None:
+    """Put a lane back to where the checkpoint was written.
+
+    Raises:
+        HarnessError: the checkpoint is damaged or belongs to another configuration.
+    """
+    source = _step_folder(folder, step)
+    values = _read_json(source)
+    try:
+        tensors = load_file(source / "state.safetensors")
+        model.load_state(lane.index, _part(tensors, "param"))
+        _restore_moments(lane, tensors, step)
+        _generator(model, lane).set_state(tensors["dropout_generator"])
+        _restore_values(lane, values, _part(tensors, "best"))
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
+        raise _damaged(source, error) from error
+
+
+def _tensors(model: AdaptedModel, lane: Lane) -> dict[str, Tensor]:
+    tensors = {f"param/{name}": value for name, value in model.state(lane.index).items()}
+    tensors |= {f"best/{name}": value for name, value in lane.best_state.items()}
+    for name, parameter in lane.parameters.items():
+        moments = lane.optimizer.state.get(parameter, {})
+        tensors |= {f"{m}/{name}": moments[m].to("cpu", copy=True) for m in _MOMENTS if m in moments}
+    return {**tensors, "dropout_generator": _generator(model, lane).get_state()}
+
+
+def _restore_moments(lane: Lane, tensors: dict[str, Tensor], step: int) -> None:
+    for name, parameter in lane.parameters.items():
+        moments = {m: tensors[f"{m}/{name}"].to(parameter.device) for m in _MOMENTS if f"{m}/{name}" in tensors}
+        if moments:
+            taken = torch.tensor(float(step), device=parameter.device)
+            lane.optimizer.state[parameter] = {"step": taken, **moments}
+
+
+def _values(lane: Lane) -> dict[str, Any]:
+    return {
+        "run_id": lane.run_id,
+        "step": lane.step,
+        "status": lane.status,
+        "error": None if lane.error is None else str(lane.error),
+        "train_seconds": lane.train_seconds,
+        "eval_seconds": lane.eval_seconds,
+        "tokens": lane.tokens,
+        "history": [dataclasses.asdict(evaluation) for evaluation in lane.history],
+        "best": None if lane.best is None else lane.history.index(lane.best),
+        "meter": dataclasses.asdict(lane.meter),
+    }
+
+
+def _restore_values(lane: Lane, values: dict[str, Any], best_state: dict[str, Tensor]) -> None:
+    lane.step, lane.status = int(values["step"]), values["status"]
+    lane.error = None if values["error"] is None else DivergedError(values["error"])
+    lane.train_seconds, lane.eval_seconds = float(values["train_seconds"]), float(values["eval_seconds"])
+    lane.tokens = int(values["tokens"])
+    lane.history = [Evaluation(**entry) for entry in values["history"]]
+    lane.best = None if values["best"] is None else lane.history[values["best"]]
+    lane.best_state, lane.meter = best_state, LossMeter(**values["meter"])
+
+
+def _part(tensors: dict[str, Tensor], group: str) -> dict[str, Tensor]:
+    prefix = f"{group}/"
+    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+
+
+def _generator(model: AdaptedModel, lane: Lane) -> Generator:
+    return model.roster.generators[lane.index]
+
+
+def _step_folder(folder: Path, step: int) -> Path:
+    return folder / f"step-{step:08d}"
+
+
+def _read_json(folder: Path) -> dict[str, Any]:
+    try:
+        values: dict[str, Any] = json.loads((folder / "state.json").read_text())
+    except (OSError, ValueError) as error:
+        raise _damaged(folder, error) from error
+    return values
+
+
+def _damaged(folder: Path, error: Exception) -> HarnessError:
+    return HarnessError(
+        f"The checkpoint {folder} cannot be read ({type(error).__name__}: {error}). Delete that folder to start the "
+        "run again from its beginning, or run with rerun=true."
+    )

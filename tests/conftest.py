@@ -1,0 +1,50 @@
+"""What every test gets: the asset cache, and an environment from which nothing leaves the machine."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from src.assets import ASSETS
+
+DEFAULT_ASSETS = ("minilm", "r52")
+ISOLATED = {
+    "HF_HUB_OFFLINE": "1",
+    "HF_DATASETS_OFFLINE": "1",
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "WANDB_ERROR_REPORTING": "false",
+    "NETRC": os.devnull,
+    "TOKENIZERS_PARALLELISM": "false",
+}
+
+# At import, not in a fixture: huggingface_hub reads its variables once, when it is first imported. A person's W&B
+# key, in the environment or in netrc, must never send a test's runs to the server.
+for _name in [name for name in os.environ if name.startswith("WANDB_")]:
+    del os.environ[_name]
+os.environ.update(ISOLATED)
+
+
+def _cache_dir() -> Path:
+    return Path(os.environ.get("LORA_SWEEP_CACHE", "~/.cache/lora-sweep")).expanduser()
+
+
+@pytest.fixture(scope="session")
+def cache_dir() -> Path:
+    """Where fetched assets and tokenised text lie; the same default as in conf/."""
+    return _cache_dir()
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip what needs absent assets; never where they are required, as in `make test`.
+
+    ``@pytest.mark.assets`` needs the default model and data, ``@pytest.mark.assets("smollm2")`` what it names.
+    """
+    marker = item.get_closest_marker("assets")
+    if marker is None or os.environ.get("LORA_SWEEP_REQUIRE_ASSETS"):
+        return
+    root = _cache_dir() / "assets"
+    absent = [name for name in marker.args or DEFAULT_ASSETS if not (root / ASSETS[name].folder).is_dir()]
+    if absent:
+        pytest.skip(f"{', '.join(absent)} not in {root}; `make fetch` brings the default model and data")

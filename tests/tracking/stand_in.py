@@ -1,0 +1,184 @@
+"""A small stand-in for the W&B server on the loopback interface: it keeps what it is sent and can misbehave.
+
+It answers what wandb-core asks during a run (POST /graphql, POST .../file_stream, PUT of files) over HTTP/1.1 with
+Content-Length. Rows are kept in the order in which the file stream delivers them.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+ENTITY = "tester"
+
+
+@dataclass
+class StoredRun:
+    """What the server knows of one run."""
+
+    name: str
+    variables: dict[str, Any] = field(default_factory=dict)
+    history: list[dict[str, Any]] = field(default_factory=list)
+    summary: dict[str, Any] = field(default_factory=dict)
+    config: dict[str, Any] = field(default_factory=dict)
+    exit_code: int | None = None
+
+    def plain_config(self) -> dict[str, Any]:
+        """The config without W&B's wrapping ``{key: {"value": ...}}`` and its own ``_wandb``."""
+        return {key: item["value"] for key, item in self.config.items() if key != "_wandb"}
+
+
+class StandIn(ThreadingHTTPServer):
+    """The server.
+
+    Attributes:
+        behaviour: for ``graphql``, ``file_stream`` and ``put``: an HTTP status, or ``hang`` to answer nothing.
+        delay: seconds by which every answer is held back.
+        bodies: every request's path and body as text.
+    """
+
+    daemon_threads = True
+    block_on_close = False
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.runs: dict[str, StoredRun] = {}
+        self.behaviour: dict[str, int | str] = {}
+        self.delay = 0.0
+        self.bodies: list[tuple[str, str]] = []
+        self.lock = threading.Lock()
+        self.closing = threading.Event()
+        self.thread = threading.Thread(target=self.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_address[1]}"
+
+    def __enter__(self) -> StandIn:
+        self.thread.start()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.closing.set()
+        self.shutdown()
+        self.thread.join()
+        self.server_close()
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A client that goes away early is part of the tests, not worth a traceback."""
+
+    def run_of(self, name: str) -> StoredRun:
+        return self.runs.setdefault(name, StoredRun(name))
+
+
+class Handler(BaseHTTPRequestHandler):
+    server: StandIn
+    protocol_version = "HTTP/1.1"
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers.get("Content-Length", 0))).decode()
+        with self.server.lock:
+            self.server.bodies.append((self.path, body))
+        kind = "graphql" if self.path == "/graphql" else "file_stream"
+        if self.misbehaves(kind):
+            return
+        if kind == "graphql":
+            self.answer(200, {"data": self.graphql(json.loads(body))})
+        elif self.path.endswith("/file_stream"):
+            self.file_stream(self.path.split("/")[4], json.loads(body))
+            self.answer(200, {"exitcode": None, "limits": {}})
+        else:
+            self.answer(404, {})
+
+    def do_PUT(self) -> None:
+        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        with self.server.lock:
+            self.server.bodies.append((self.path, body.decode(errors="replace")))
+        if not self.misbehaves("put"):
+            self.answer(200, {})
+
+    def misbehaves(self, kind: str) -> bool:
+        self.server.closing.wait(self.server.delay)
+        wanted = self.server.behaviour.get(kind, 200)
+        if wanted == "hang":
+            self.server.closing.wait()
+            self.close_connection = True
+        elif wanted != 200:
+            self.answer(int(wanted), {"errors": [{"message": f"refused with {wanted}"}]})
+        return wanted != 200
+
+    def answer(self, status: int, content: dict[str, Any]) -> None:
+        data = json.dumps(content).encode()
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data)
+
+    def graphql(self, request: dict[str, Any]) -> dict[str, Any]:
+        query, variables = request["query"], request.get("variables") or {}
+        with self.server.lock:
+            if "UpsertBucket" in query:
+                return self.upsert(variables)
+            if "RunResumeStatus" in query:
+                return {"model": self.resume_status(variables)}
+            if "CreateRunFiles" in query:
+                return {"createRunFiles": self.upload_urls(variables)}
+        if "ServerFeaturesQuery" in query:
+            return {"serverInfo": {"features": []}}
+        return {}
+
+    def upsert(self, variables: dict[str, Any]) -> dict[str, Any]:
+        inserted = variables["name"] not in self.server.runs
+        run = self.server.run_of(variables["name"])
+        run.variables.update({key: value for key, value in variables.items() if value is not None})
+        if variables.get("config"):
+            run.config = json.loads(variables["config"])
+        project = {"id": "p", "name": variables.get("project"), "entity": {"id": "e", "name": ENTITY}}
+        bucket = {
+            "id": f"id-{run.name}",
+            "name": run.name,
+            "displayName": run.variables.get("displayName"),
+            "config": json.dumps(run.config),
+            "project": project,
+            "historyLineCount": len(run.history),
+        }
+        return {"upsertBucket": {"bucket": bucket, "inserted": inserted}}
+
+    def resume_status(self, variables: dict[str, Any]) -> dict[str, Any]:
+        run = self.server.runs.get(variables["name"])
+        bucket = run and {
+            "id": f"id-{run.name}",
+            "name": run.name,
+            "summaryMetrics": json.dumps(run.summary),
+            "displayName": run.variables.get("displayName"),
+            "logLineCount": 0,
+            "historyLineCount": len(run.history),
+            "eventsLineCount": 0,
+            "historyTail": json.dumps([json.dumps(row) for row in run.history[-1:]]),
+            "eventsTail": "[]",
+            "config": json.dumps(run.config),
+            "tags": run.variables.get("tags"),
+            "wandbConfig": json.dumps({"t": 1}),
+        }
+        return {"id": "p", "name": variables["project"], "entity": {"id": "e", "name": ENTITY}, "bucket": bucket}
+
+    def upload_urls(self, variables: dict[str, Any]) -> dict[str, Any]:
+        files = [{"name": name, "uploadUrl": f"{self.server.url}/put/{name}"} for name in variables["files"]]
+        return {"runID": variables["run"], "uploadHeaders": [], "files": files}
+
+    def file_stream(self, name: str, content: dict[str, Any]) -> None:
+        with self.server.lock:
+            run = self.server.run_of(name)
+            files = content.get("files") or {}
+            run.history += [json.loads(line) for line in files.get("wandb-history.jsonl", {}).get("content", [])]
+            for line in files.get("wandb-summary.json", {}).get("content", []):
+                run.summary = json.loads(line)
+            if content.get("complete"):
+                run.exit_code = content.get("exitcode")
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Nothing on the terminal."""
