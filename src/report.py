@@ -45,7 +45,9 @@ def report(output_dir: Path, name: str, within: float) -> None:
     paths = StudyPaths.of(output_dir, name)
     study = read_study(paths)
     if not study.records and not study.skipped:
-        raise HarnessError(f"Study {name!r} in {output_dir} has no records; {len(study.unfinished)} runs have started.")
+        started = len(study.unfinished)
+        runs = "1 run has" if started == 1 else f"{started} runs have"
+        raise HarnessError(f"Study {name!r} in {output_dir} has no records so far; {runs} started.")
     tables, sentences = write_report(study, paths, within)
     print_table(tables, sentences, paths)
 

@@ -17,7 +17,6 @@ import os
 import secrets
 import sys
 import time
-from pathlib import Path
 from typing import Any
 
 import hydra
@@ -28,10 +27,10 @@ from omegaconf import DictConfig
 
 from src.config import register
 from src.config.cells import Cell, run_cells
-from src.config.messages import report
-from src.errors import InterruptedRunError
+from src.config.compose import CONF, NAME, VERSION_BASE
+from src.config.messages import paragraph, report
+from src.errors import HarnessError, InterruptedRunError
 
-CONF = Path(__file__).parents[1] / "conf"
 STAMP = "LORA_SWEEP_STAMP"
 
 # On import, because a submitit worker imports this module but never calls cli().
@@ -45,8 +44,9 @@ def run_cell(config: DictConfig) -> float | None:
         The cell's validation score.
 
     Raises:
-        HarnessError: so that a launcher goes on with its other jobs and fails at the end.
-        KeyboardInterrupt: instead of InterruptedRunError, because launchers go on after an Exception.
+        HarnessError: the cell failed; its launcher goes on with the other jobs and fails at the end.
+        KeyboardInterrupt: in place of InterruptedRunError, because a launcher goes on after an Exception.
+        SystemExit: a single run failed and said why; on its way up Hydra would add lines of its own.
     """
     try:
         return run_cells([Cell("", config)])[0]
@@ -54,9 +54,9 @@ def run_cell(config: DictConfig) -> float | None:
         raise KeyboardInterrupt(str(error)) from error
     except Exception as error:
         if HydraConfig.get().mode == RunMode.RUN:
-            # A single run ends here: on its way up Hydra would add lines of its own.
             raise SystemExit(report(error)) from error
-        raise
+        # As text, because submitit pickles it.
+        raise HarnessError(paragraph(error)) from error
 
 
 def cli() -> int:
@@ -66,7 +66,7 @@ def cli() -> int:
     # to have them raised, would be inherited by child processes.
     hydra_internals.run_and_report = _call
     try:
-        hydra.main(config_path=str(CONF), config_name="config", version_base="1.3")(run_cell)()
+        hydra.main(config_path=str(CONF), config_name=NAME, version_base=VERSION_BASE)(run_cell)()
     except (Exception, KeyboardInterrupt) as error:
         return report(error)
     return 0

@@ -104,8 +104,10 @@ class _LaneLinear(torch.autograd.Function):
         grad_factors: list[Tensor] = []
         for term, a, b, low in zip(terms, casts[::2], casts[1::2], lows, strict=True):
             out = grad[term.block, :, term.outputs]
-            inner = (out @ b) * term.factor
-            grad_factors += [inner.T @ term.inputs(rows), (out.T @ low) * term.factor]
+            # Written so that the thin factor is the contiguous one: several times faster on CPUs for small r.
+            inner = F.linear(out, b.T.contiguous()) * term.factor
+            grad_b = (low.T @ out).T.contiguous() * term.factor
+            grad_factors += [inner.T @ term.inputs(rows), grad_b]
             if grad_rows is not None:
                 _add_input_grad(grad_rows[term.block], inner, a, term.keep)
         typed = [g.to(dtype) for g, dtype in zip(grad_factors, ctx.dtypes, strict=True)]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from omegaconf import DictConfig
 
@@ -12,6 +14,7 @@ from src.errors import ConfigError, HarnessError, InterruptedRunError
 from src.spec import RunSpec, Settings
 
 MOST_SHOWN = 20
+logger = logging.getLogger(__name__)
 
 
 class BadCellsError(HarnessError):
@@ -47,9 +50,12 @@ def run_cells(cells: Sequence[Cell]) -> list[float | None]:
     # Torch and transformers come with it: a wrong config should be told without waiting for them.
     from src.experiment import run_study  # noqa: PLC0415
 
+    studies = _studies(checked)
+    if len(studies) > 1:
+        _check_models(checked, studies)
     scores: list[float | None] = [None] * len(cells)
     errors: list[HarnessError] = []
-    for settings, indices in _studies(checked).items():
+    for settings, indices in studies.items():
         try:
             outcome = run_study([checked[index][0] for index in indices], settings)
         except InterruptedRunError:
@@ -95,6 +101,27 @@ def _studies(checked: Sequence[tuple[RunSpec, Settings]]) -> dict[Settings, list
     for index, (_, settings) in enumerate(checked):
         studies.setdefault(settings, []).append(index)
     return studies
+
+
+def _check_models(checked: Sequence[tuple[RunSpec, Settings]], studies: dict[Settings, list[int]]) -> None:
+    """Check the cells of all studies against their models; by itself the second study would do so after the first ran.
+
+    Raises:
+        BadCellsError: cells do not fit their models.
+    """
+    from src.experiment.resolve import resolve_cells  # noqa: PLC0415
+
+    problems = []
+    for settings, indices in studies.items():
+        try:
+            resolve_cells([checked[index][0] for index in indices], Path(settings.cache_dir))
+        except ConfigError as error:
+            problems.append(f"Study {settings.study}: {error}")
+        except HarnessError as error:
+            # No network, say: fails this study when its turn comes, and not the others.
+            logger.debug("Study %s cannot be checked: %s", settings.study, error)
+    if problems:
+        raise BadCellsError("\n".join(problems))
 
 
 def _failed_cells(num_failed: int, num_cells: int, settings: Settings) -> HarnessError:

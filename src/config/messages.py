@@ -22,7 +22,11 @@ def report(error: BaseException) -> int:
     """Print an error to stderr, with its traceback where HYDRA_FULL_ERROR=1 asks for it; returns the exit code."""
     if os.environ.get(FULL_ERROR) == "1":
         traceback.print_exception(error)
-    print(paragraph(error), file=sys.stderr)
+    if isinstance(error, BrokenPipeError):
+        # Who read our output, such as `head`, has enough; at its end Python would try to write once more.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    else:
+        print(paragraph(error), file=sys.stderr)
     return exit_code(error)
 
 
@@ -43,8 +47,8 @@ def paragraph(error: BaseException) -> str:
         return str(error)
     if _is_composition_error(error):
         return _composition_error(error)
-    if isinstance(error, OSError) and error.strerror and error.filename:
-        return f"{error.filename}: {error.strerror}."
+    if isinstance(error, OSError) and error.strerror:
+        return f"The system refused access to {error.filename or 'a file'}: {error.strerror}."
     return f"{type(error).__name__}: {_flat(error)} This is not expected; {FULL_ERROR}=1 shows where it happened."
 
 

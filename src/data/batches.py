@@ -50,14 +50,17 @@ def epoch_batches(lengths: Tensor, batch_size: int, seed: int, epoch: int) -> li
         lengths: int64 [n], tokens of each example.
 
     Returns:
-        int64 index tensors of batch_size examples each (one of them may be smaller) that partition range(n).
+        int64 index tensors of batch_size examples each that partition range(n). The last may be smaller: its place is
+        the same for all seeds, so that lanes with different seeds have equally many rows at every step.
     """
     draw = generator("epoch", seed, epoch)
     shuffled = torch.randperm(len(lengths), generator=draw)
     batches: list[Tensor] = []
     for window in shuffled.split(WINDOW * batch_size):
         batches += window[lengths[window].argsort(stable=True)].split(batch_size)
-    return [batches[i] for i in torch.randperm(len(batches), generator=draw).tolist()]
+    num_whole = len(lengths) // batch_size
+    order = torch.randperm(num_whole, generator=draw).tolist()
+    return [batches[i] for i in order] + batches[num_whole:]
 
 
 def evaluation_batches(split: TokenSplit, batch_size: int) -> list[Tensor]:

@@ -65,8 +65,9 @@ def loading(path: str, store: Path, subset: str | None = None) -> Iterator[None]
     except Exception as error:
         reason = _reason(error)
         if "BuilderConfig" in reason or "Config name is missing" in reason:
-            names = re.findall(r"'([^']*)'", reason[reason.lower().rfind("available") :])
-            raise ConfigError("task.subset", subset, f"a configuration of {path}: {', '.join(names)}") from error
+            names = re.search(r"available[^\[]*\[(.*?)\]", reason, re.IGNORECASE)
+            listed = names[1].replace("'", "") if names else reason
+            raise ConfigError("task.subset", subset, f"a configuration of {path}: {listed}") from error
         raise HarnessError(_explain(path, store, error, reason)) from error
 
 

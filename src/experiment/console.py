@@ -6,6 +6,7 @@ import logging
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -52,6 +53,10 @@ class _StudyLog(logging.FileHandler):
 
     warned = False
 
+    def close(self) -> None:
+        with suppress(OSError):  # what could not be written cannot be flushed either
+            super().close()
+
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - the base class's name
         if not self.warned:
             self.warned = True
@@ -88,8 +93,9 @@ def print_table(study: StudyTable, answer: Sequence[str], paths: StudyPaths) -> 
     for table in study.tables:
         console.print(Text(one_line(table.title), style="bold"))
         if table.ranked:
-            console.print(_fit(console, table))
-    for line in (*answer, *_not_ranked(study), *_unfinished(study)):
+            _print_ranked(console, table)
+        console.print()
+    for line in (*answer, *_not_ranked(study)):
         console.print(Text(line))
     places = {"runs": paths.runs, "table": paths.table_markdown, "": paths.table_csv, "log": paths.log}
     console.print()
@@ -105,7 +111,7 @@ def _open_log(study_log: Path) -> _StudyLog:
         raise cannot_write(study_log, error) from error
 
 
-def _fit(console: Console, table: Table) -> RichTable:
+def _print_ranked(console: Console, table: Table) -> None:
     """The ranked cells, without the columns for which the terminal is too narrow."""
     columns, dropped = list(table.columns), []
     for key in DISPENSABLE:
@@ -113,14 +119,14 @@ def _fit(console: Console, table: Table) -> RichTable:
             break
         dropped += [column.title for column in columns if column.key == key]
         columns = [column for column in columns if column.key != key]
-    fitted = _rich_table(console, table, columns)
-    fitted.caption = f"Left out for lack of width: {', '.join(dropped)}." if dropped else None
-    return fitted
+    console.print(_rich_table(console, table, columns))
+    if dropped:
+        console.print(Text(f"Left out for lack of width: {', '.join(dropped)}.", style="dim"))
 
 
 def _rich_table(console: Console, table: Table, columns: Sequence[Column]) -> RichTable:
     rules = box.SIMPLE_HEAD if console.is_terminal and not console.options.ascii_only else PLAIN_RULES
-    grid = RichTable(box=rules, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0), caption_justify="left")
+    grid = RichTable(box=rules, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
     for column in columns:
         title = Text(column.title.replace(" ", "\n"))
         grid.add_column(title, justify="left" if column.kind == "text" else "right", no_wrap=True)
@@ -141,8 +147,3 @@ def _not_ranked(study: StudyTable) -> list[str]:
     hidden = len(lines) - MOST_LINES
     more = [f"  and {hidden} more, all in the report"] if hidden > 0 else []
     return ["Not ranked:", *lines[:MOST_LINES], *more] if lines else []
-
-
-def _unfinished(study: StudyTable) -> list[str]:
-    number = len(study.unfinished)
-    return [f"Without a record so far: {number} {'run' if number == 1 else 'runs'}."] if number else []

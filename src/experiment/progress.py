@@ -109,10 +109,11 @@ class PlainProgress:
 
     def _rates(self) -> str:
         meter, (epoch, epochs) = self.meter, self.meter.epoch
-        return (
-            f"step {meter.step}/{meter.total_steps}, epoch {epoch}/{epochs}, {rate_text(meter.tokens_per_s)}, "
-            f"{left_text(meter.pack_left_s)} for the pack, {left_text(meter.study_left_s)} for the study"
-        )
+        done = f"step {meter.step}/{meter.total_steps}, epoch {epoch}/{epochs}"
+        lefts = {"pack": left_text(meter.pack_left_s), "study": left_text(meter.study_left_s)}
+        timed = [f"{text} for the {name}" for name, text in lefts.items() if text]
+        parts = [done, rate_text(meter.tokens_per_s), *timed]
+        return ", ".join(part for part in parts if part)
 
 
 class RichProgress:
@@ -190,7 +191,8 @@ def rate_text(tokens_per_s: float | None) -> str:
 
 
 def left_text(seconds: float | None) -> str:
-    return "" if seconds is None else f"{duration(seconds)} left"
+    """Nothing after the last step: tests and records follow, for a time that no rate tells."""
+    return f"{duration(seconds)} left" if seconds else ""
 
 
 def spread_text(scores: Collection[float]) -> str:

@@ -41,22 +41,24 @@ class LanesLauncher(Launcher):
             HarnessError: as src.config.cells.run_cells.
         """
         setup_globals()
-        jobs = [self._compose(overrides, initial_job_idx + i) for i, overrides in enumerate(job_overrides)]
-        scores = run_cells([cell for cell, _ in jobs])
+        names = _names(job_overrides)
+        jobs = [self._compose(list(overrides), initial_job_idx + i) for i, overrides in enumerate(job_overrides)]
+        scores = run_cells([Cell(name, config) for name, (config, _) in zip(names, jobs, strict=True)])
         for (_, job), score in zip(jobs, scores, strict=True):
             job.return_value, job.status = score, JobStatus.COMPLETED
         return [job for _, job in jobs]
 
-    def _compose(self, overrides: Sequence[str], index: int) -> tuple[Cell, JobReturn]:
-        config = self.context.config_loader.load_sweep_config(self.config, list(overrides))
+    def _compose(self, overrides: list[str], index: int) -> tuple[DictConfig, JobReturn]:
+        """Our part of a cell's config, and the return that waits for its score."""
+        config = self.context.config_loader.load_sweep_config(self.config, overrides)
         with open_dict(config):
             hydra = DictConfig({"hydra": config.pop("hydra")})
         hydra.hydra.job.id, hydra.hydra.job.num = str(index), index
-        job = JobReturn(
-            overrides=list(overrides),
-            cfg=config,
-            hydra_cfg=hydra,
-            working_dir=str(Path.cwd()),
-            task_name=JobRuntime.instance().get("name"),
-        )
-        return Cell(" ".join(filter_overrides(overrides)), config), job
+        name = JobRuntime.instance().get("name")
+        return config, JobReturn(overrides, config, hydra, working_dir=str(Path.cwd()), task_name=name)
+
+
+def _names(job_overrides: Sequence[Sequence[str]]) -> list[str]:
+    """Overrides by which a cell differs from the others, or all of them where there is only one cell."""
+    shared = set.intersection(*map(set, job_overrides)) if len(job_overrides) > 1 else set()
+    return [" ".join(text for text in filter_overrides(job) if text not in shared) for job in job_overrides]

@@ -74,7 +74,7 @@ def load_base(spec: ModelSpec, kind: TaskKind, cache_dir: Path, *, device: torch
     source = local_source(spec, cache_dir)
     auto = _auto_class(kind)
     model = _load(spec, lambda: auto.from_pretrained(source, revision=spec.revision, dtype=dtype))
-    return _freeze(model.to(device), kind, source)
+    return freeze(model.to(device), kind, source)
 
 
 @functools.lru_cache(maxsize=32)
@@ -89,7 +89,7 @@ def outline(spec: ModelSpec, kind: TaskKind, cache_dir: Path) -> Base:
     places_of(config.model_type)
     with torch.device("meta"):
         model = _load(spec, lambda: _auto_class(kind).from_config(config))
-    return _freeze(model, kind, source)
+    return freeze(model, kind, source)
 
 
 def max_positions(base: Base) -> int | None:
@@ -114,7 +114,8 @@ def _auto_class(kind: TaskKind) -> Any:
     return AutoModelForCausalLM if kind == "causal_lm" else AutoModel
 
 
-def _freeze(model: Any, kind: TaskKind, source: str) -> Base:
+def freeze(model: Any, kind: TaskKind, source: str) -> Base:
+    """Freeze a model as transformers made it, turn its dropout off, and describe it."""
     model.requires_grad_(False).eval()
     model.config.use_cache = False
     backbone = model.base_model
@@ -170,10 +171,13 @@ def _converted(gguf: Path, cache_dir: Path) -> Path:
     scratch = Path(tempfile.mkdtemp(dir=target.parent, prefix=".converting-"))
     try:
         with _quiet():
-            model = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.float32)
-            tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
-            model.save_pretrained(scratch)
-            tokenizer.save_pretrained(scratch)
+            read = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.float32)
+            # What was read from GGUF counts as quantised and refuses to be saved; the same weights in a plain model do.
+            del read.config.quantization_config
+            plain = AutoModelForCausalLM.from_config(read.config)
+            plain.load_state_dict(read.state_dict())
+            plain.save_pretrained(scratch)
+            AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name).save_pretrained(scratch)
         with contextlib.suppress(OSError):
             scratch.rename(target)
     finally:

@@ -17,11 +17,14 @@ def answer(study: StudyTable, within: float) -> list[str]:
     Args:
         within: margin of "smallest rank within ... of it", in the metric's own unit.
     """
-    if not study.tables:
-        return ["No run has ended yet: there is nothing to compare."]
-    if len(study.tables) == 1:
-        return answer_table(study.tables[0], within)
-    return [f"{table.title}: {' '.join(answer_table(table, within))}" for table in study.tables]
+    match study.tables:
+        case ():
+            sentences = ["No run has ended yet: there is nothing to compare."]
+        case (table,):
+            sentences = answer_table(table, within)
+        case tables:
+            sentences = [f"{table.title}: {' '.join(answer_table(table, within))}" for table in tables]
+    return [*sentences, *_unfinished(study)]
 
 
 def answer_table(table: Table, within: float) -> list[str]:
@@ -39,6 +42,16 @@ def answer_table(table: Table, within: float) -> list[str]:
         *_passed_over(table, best),
         *_seeds(choices),
     ]
+
+
+def _unfinished(study: StudyTable) -> list[str]:
+    match len(study.unfinished):
+        case 0:
+            return []
+        case 1:
+            return ["1 run has no record so far: the answer may change."]
+        case number:
+            return [f"{number} runs have no record so far: the answer may change."]
 
 
 def _nothing_to_rank(table: Table) -> str:

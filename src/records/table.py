@@ -101,10 +101,11 @@ def build_tables(study: Study) -> StudyTable:
 def cell_label(cell: Cell, varying: Sequence[str]) -> str:
     """``qkvo r=64 (alpha 16, lr 0.003)``, and whatever else varies between the cells."""
     lora, fields = cell.spec.lora, fields_of(cell.spec)
-    details = [f"alpha {lora.alpha:g}", f"lr {cell.spec.optim.lr:g}"] if cell.adapted else []
-    details += [f"{_last(key)} {show(fields[key], 'number')}" for key in varying if fields.get(key) is not None]
-    size = f"budget {lora.budget:,d}" if cell.rank is None else f"r={cell.rank}"
-    name = f"{lora.targets} {size}" if cell.adapted else "none"
+    details = [f"{_last(key)} {show(fields[key], 'number')}" for key in varying if fields.get(key) is not None]
+    name = lora.targets
+    if cell.adapted:
+        details = [f"alpha {lora.alpha:g}", f"lr {cell.spec.optim.lr:g}", *details]
+        name += f" budget {lora.budget:,d}" if cell.rank is None else f" r={cell.rank}"
     return f"{name} ({', '.join(details)})" if details else name
 
 

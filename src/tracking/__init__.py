@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from src.spec import TrackingSpec
 from src.tracking.base import NullRunTracker, NullTracker, RunInfo, RunTracker, Tracker
-from src.tracking.trouble import say_once
+from src.tracking.trouble import cause, say_once
 
 __all__ = ["NullRunTracker", "NullTracker", "RunInfo", "RunTracker", "Tracker", "make_tracker"]
 
@@ -21,7 +21,5 @@ def make_tracker(spec: TrackingSpec) -> Tracker:
 
         return wandb_tracker(spec)
     except Exception as error:
-        say_once(
-            "setup", f"W&B cannot be used ({error}); runs are not tracked, their records are complete all the same."
-        )
+        say_once("setup", f"W&B cannot be used ({cause(error)}); the runs' own records are complete.")
         return NullTracker()

@@ -13,13 +13,13 @@ _LOCK = threading.Lock()
 def say_once(kind: str, text: str) -> None:
     """Log a warning unless this process has already logged one of the same kind."""
     with _LOCK:
-        news = kind not in _SAID
+        known = kind in _SAID
         _SAID.add(kind)
-    if news:
+    if not known:
         LOG.warning("%s", text)
 
 
-def forget() -> None:
-    """Let every kind be said again."""
-    with _LOCK:
-        _SAID.clear()
+def cause(error: Exception) -> str:
+    """An error's text on one line, without wandb's advice on how to call wandb.init."""
+    text = " ".join(str(error).split("\nConsider")[0].split())
+    return text.rstrip(".") or type(error).__name__

@@ -1,23 +1,19 @@
-"""The process's one connection to wandb: silent, without captures of any kind, online or offline as is possible.
-
-The service process that wandb starts is shared by all runs of this process, and so is the knowledge that the server
-is out of reach: it is found out, and waited for, only once.
-"""
+"""The process's one connection to wandb: silent, without captures of any kind, online or offline as is possible."""
 
 from __future__ import annotations
 
+import atexit
 import os
+import re
 import threading
+from contextlib import suppress
 from typing import Any, Literal
 
-from src.spec import TrackingSpec
-from src.tracking.trouble import LOG, say_once
-
-# wandb's reports about its own errors go to the same server and would hold up the exit when that is gone.
-os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
-
 import wandb
+from wandb.sdk import wandb_setup
 from wandb.sdk.lib import wbauth
+
+from src.tracking.trouble import LOG, cause, say_once
 
 Mode = Literal["online", "offline", "disabled"]
 QUIET: dict[str, Any] = {
@@ -32,15 +28,15 @@ QUIET: dict[str, Any] = {
     "x_disable_stats": True,
     "x_save_requirements": False,
 }
-SYNC_LATER = "send them later with `wandb sync <run folder>/wandb/offline-run-*`"
+OFFLINE = "runs are recorded offline; send them later with `wandb sync <run folder>/wandb/offline-run-*`."
 
 
 class Session:
-    """What all runs of a process share.
+    """What all trackers of a process share.
 
     Attributes:
-        reachable: False once the server has failed to start a run, or to take a run's data in time.
-        starting: held while a run starts, so that a server out of reach is waited for by one run only.
+        reachable: False once the server has failed to start a run; it is not asked again.
+        starting: held while a run starts, so that only one run waits for a server that does not answer.
     """
 
     def __init__(self) -> None:
@@ -48,37 +44,63 @@ class Session:
         self.starting = threading.Lock()
 
 
+SESSION = Session()
+
+
 class Listener:
-    """Receives what wandb would print on the terminal."""
+    """Receives what wandb would print; refused and lost uploads are known from nothing else."""
 
     def info(self, text: str) -> None:
+        """Progress, retries, log-in."""
         LOG.debug("%s", text)
 
     def warning(self, text: str) -> None:
-        text = text.removeprefix("wandb: ").replace("WARNING ", "").replace("ERROR ", "")
+        """Trouble with a run or its uploads."""
+        text = re.sub(r"^wandb: (WARNING |ERROR )?", "", text, flags=re.MULTILINE)
         if "uploading data" in text or "Timed out finishing" in text:
-            say_upload_trouble(text)
+            say_upload_trouble(text.split(".")[0])
         else:
             say_once(text, f"W&B: {text}")
 
     error = warning
 
 
-def say_upload_trouble(cause: object) -> None:
-    """Refused or lost uploads raise nothing in wandb: tell the person, once."""
+def say_upload_trouble(what: str) -> None:
+    """Say that rows of an online run are missing on the server."""
     say_once(
         "upload",
-        f"W&B did not take all data ({cause}). Training is not affected and all rows are on disk; what is missing can "
-        "be sent later with `wandb sync --no-skip-online <run folder>/wandb/run-*`.",
+        f"W&B did not take all data ({what}). Training is not affected and all rows are on disk: send what is missing "
+        "later with `wandb sync --no-skip-online <run folder>/wandb/run-*`.",
     )
 
 
-def connect(spec: TrackingSpec) -> Mode:
-    """Start wandb's service silently and find out how runs are to be recorded."""
-    settings = wandb.Settings(**QUIET)
-    connection = wandb.setup(settings=settings)
-    wandb.termsetup(settings, Listener())
-    return resolve_mode(spec.mode, connection.settings)
+def connect() -> wandb.Settings:
+    """Start wandb's service, silently; gives the settings that wandb reads from environment and files."""
+    # wandb's reports about its own errors go to the same server and would hold up the exit when that is gone.
+    os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
+    quiet = wandb.Settings(**QUIET)
+    settings = wandb.setup(settings=quiet).settings
+    wandb.termsetup(quiet, Listener())
+    # Registered anew so that it comes before wandb's own hook, which prints a traceback if the service has died.
+    atexit.unregister(leave)
+    atexit.register(leave)
+    return settings
+
+
+def connect_anew() -> None:
+    """Start a second service beside the first, for a run that could not start and is to start again.
+
+    The first one refuses that run's id for as long as it lives, and cannot be ended, for it may serve other runs.
+    """
+    wandb_setup._singleton = None
+    os.environ.pop("WANDB_SERVICE", None)
+    connect()
+
+
+def leave() -> None:
+    """End the service at exit; a run that nobody has finished counts as failed."""
+    with suppress(Exception, SystemExit):
+        wandb.teardown(exit_code=1)
 
 
 def resolve_mode(wanted: str, settings: wandb.Settings) -> Mode:
@@ -86,7 +108,7 @@ def resolve_mode(wanted: str, settings: wandb.Settings) -> Mode:
 
     Args:
         wanted: TrackingSpec.mode; ``auto`` leaves it to `settings`.
-        settings: wandb's own, resolved from WANDB_MODE and its settings files.
+        settings: wandb's own, from WANDB_MODE and its settings files; online unless these say otherwise.
     """
     mode = str(settings.mode) if wanted == "auto" else wanted
     if mode == "disabled":
@@ -95,10 +117,8 @@ def resolve_mode(wanted: str, settings: wandb.Settings) -> Mode:
         return "offline"
     if has_key(settings):
         return "online"
-    if wanted == "online":
-        say_once(
-            "key", f"tracking.mode is online, but no W&B key is configured: runs are recorded offline; {SYNC_LATER}."
-        )
+    if "online" in (wanted, os.environ.get("WANDB_MODE")):
+        say_once("key", f"W&B was asked to be online, but no API key is configured: {OFFLINE}")
     return "offline"
 
 
@@ -108,9 +128,6 @@ def has_key(settings: wandb.Settings) -> bool:
     try:
         found = wbauth.authenticate_session(host=host, source="tracking", prompt=False, update_session=False)
     except Exception as error:
-        say_once("key", f"The W&B key cannot be used ({error}): runs are recorded offline; {SYNC_LATER}.")
+        say_once("key", f"The W&B key cannot be used ({cause(error)}): {OFFLINE}")
         return False
     return found is not None
-
-
-SESSION = Session()

@@ -71,7 +71,7 @@ def test_pip_failure_is_one_paragraph_with_pips_own_reason(
     wheel: Wheel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path / "nowhere"))
-    with pytest.raises(HarnessError, match="No matching distribution found for tinydata==1.0") as caught:
+    with pytest.raises(HarnessError, match=r"No matching distribution found for tinydata==1\.0") as caught:
         resolve_asset("asset:first", tmp_path / "cache")
     assert "\n" not in str(caught.value)
     assert caught.value.exit_code == 1
@@ -96,7 +96,7 @@ def test_two_fetches_at_once_both_end_well(wheel: Wheel, tmp_path: Path) -> None
 
 @pytest.mark.parametrize("path", ["asset:nosuch", "asset:", "r52", "asset:../r52"])
 def test_unknown_asset_lists_the_names(path: str, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="asset:minilm.*asset:r52") as caught:
+    with pytest.raises(ConfigError, match=r"asset:minilm.*asset:r52") as caught:
         resolve_asset(path, tmp_path, "model.path")
     assert caught.value.key == "model.path"
     assert list(tmp_path.iterdir()) == []

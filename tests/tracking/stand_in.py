@@ -13,6 +13,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 ENTITY = "tester"
+KEY = "0123456789" * 4
 
 
 @dataclass
@@ -35,7 +36,7 @@ class StandIn(ThreadingHTTPServer):
     """The server.
 
     Attributes:
-        behaviour: for ``graphql``, ``file_stream`` and ``put``: an HTTP status, or ``hang`` to answer nothing.
+        behaviour: for ``graphql``, ``file_stream`` and ``put``: an HTTP status, or ``hang`` for no answer at all.
         delay: seconds by which every answer is held back.
         bodies: every request's path and body as text.
     """
@@ -62,6 +63,10 @@ class StandIn(ThreadingHTTPServer):
         return self
 
     def __exit__(self, *exc: object) -> None:
+        self.stop()
+
+    def stop(self) -> None:
+        """From now on connections are refused."""
         self.closing.set()
         self.shutdown()
         self.thread.join()

@@ -1,0 +1,118 @@
+"""Every file under conf/ and sweeps/ composes to valid specs, and every key is explained where it stands."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import re
+from pathlib import Path
+
+import pytest
+from omegaconf import OmegaConf
+
+from src.config import to_settings, to_spec
+from src.config.compose import CONF, compose_config
+from src.config.schema import GROUPS, Config, TrackingConfig
+from src.spec import RunSpec, TaskSpec, run_id
+
+SWEEPS = CONF.parent / "sweeps"
+OPTIONS = sorted(f"{path.parent.name}={path.stem}" for path in CONF.glob("*/*.yaml") if path.parent.name != "sweep")
+FILES = sorted(path for folder in (CONF, SWEEPS) for path in folder.rglob("*.yaml") if path.parent != CONF / "sweep")
+# A key with a value of its own; the text after ` #` explains it, or a comment line above.
+KEY = re.compile(r"\s*(?P<key>[\w.]+):\s*(?P<value>[^#\s].*?)?(?P<comment>\s#\s.*)?$")
+
+
+def explained(path: Path) -> dict[str, bool]:
+    """Keys of a YAML file that have a value, and whether a comment explains each."""
+    found: dict[str, bool] = {}
+    above = ""
+    for line in path.read_text().splitlines():
+        match = KEY.match(line)
+        if match and match["value"] and not line.lstrip().startswith("#"):
+            found[match["key"]] = bool(match["comment"]) or above.lstrip().startswith("#")
+        above = line
+    return found
+
+
+def cells(name: str) -> list[RunSpec]:
+    """What a sweep file expands to."""
+    params = OmegaConf.load(SWEEPS / f"{name}.yaml").hydra.sweeper.params
+    axes = [[f"{key}={value}" for value in str(values).split(",")] for key, values in params.items()]
+    base = compose_config([f"+sweep={name}"])
+    return [to_spec(OmegaConf.merge(base, OmegaConf.from_dotlist(list(cell)))) for cell in itertools.product(*axes)]
+
+
+@pytest.mark.parametrize("option", OPTIONS)
+def test_every_option_composes_to_a_valid_spec(option: str) -> None:
+    config = compose_config([option])
+    assert to_spec(config).task.path
+    assert to_settings(config).study
+
+
+def test_there_is_what_the_readme_names() -> None:
+    names = {"model=minilm", "model=smollm2", "model=roberta_base", "model=gpt2", "model=gpt2_medium"}
+    names |= {"task=r52", "task=r8", "task=newsgroups20", "task=pydoc", "task=sst2", "task=e2e_nlg"}
+    assert names | {"tracking=none", "tracking=wandb"} <= set(OPTIONS)
+
+
+@pytest.mark.parametrize(("name", "number"), [("grid", 8), ("which_matrices", 21), ("what_rank", 45)])
+def test_every_sweep_expands_to_different_valid_cells(name: str, number: int) -> None:
+    assert len({run_id(spec) for spec in cells(name)}) == number
+
+
+def test_every_sweep_is_covered_and_starts_with_its_command() -> None:
+    assert {path.stem for path in SWEEPS.glob("*.yaml")} == {"grid", "which_matrices", "what_rank"}
+    for path in SWEEPS.glob("*.yaml"):
+        header = [line for line in path.read_text().splitlines() if line.startswith("#")]
+        assert header[0] == "# @package _global_"
+        assert any(f"python -m src.train +sweep={path.stem}" in line for line in header)
+
+
+def test_which_matrices_gives_every_target_set_the_same_budget() -> None:
+    specs = cells("which_matrices")
+    assert {(spec.lora.rank, spec.lora.budget) for spec in specs} == {(None, 73728)}
+    assert len({spec.lora.targets for spec in specs}) == 7
+
+
+def test_grid_is_the_main_command() -> None:
+    assert {(spec.lora.rank, spec.lora.targets) for spec in cells("grid")} == set(
+        itertools.product([1, 4, 8, 64], ["qv", "qkvo"])
+    )
+
+
+def test_learning_rate_is_an_axis_and_the_head_has_its_own() -> None:
+    for name in ("which_matrices", "what_rank"):
+        specs = cells(name)
+        assert len({spec.optim.lr for spec in specs}) == 3
+        assert len({spec.optim.head_lr for spec in specs}) == 1
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: "/".join(path.parts[-2:]))
+def test_every_key_has_a_comment(path: Path) -> None:
+    found = explained(path)
+    assert found
+    axes = (
+        {"lora.rank", "lora.targets", "lora.budget", "optim.lr"} if path.parent.name in ("sweep", "sweeps") else set()
+    )
+    assert [key for key, commented in found.items() if not commented and key not in axes] == []
+
+
+@pytest.mark.parametrize("group", [*GROUPS, "tracking"])
+def test_every_key_of_the_schema_is_explained_in_conf(group: str) -> None:
+    twin = {**GROUPS, "tracking": TrackingConfig}[group]
+    commented = {key for path in (CONF / group).glob("*.yaml") for key, good in explained(path).items() if good}
+    # A task file holds the keys that matter to its task; the others are explained in the docstring.
+    docstring = (TaskSpec.__doc__ or "").partition("Attributes:")[2] if group == "task" else ""
+    assert [f.name for f in dataclasses.fields(twin) if f.name not in commented and f.name not in docstring] == []
+
+
+def test_every_top_level_key_is_explained_in_conf() -> None:
+    groups = {*GROUPS, "tracking"}
+    commented = {key for key, good in explained(CONF / "config.yaml").items() if good}
+    assert {f.name for f in dataclasses.fields(Config)} - groups <= commented
+
+
+def test_uncommented_keys_are_found(tmp_path: Path) -> None:
+    path = tmp_path / "x.yaml"
+    path.write_text("# about a\na: 1\nb: 2 # about b\nc: 3\nd:\n  e: '#'\n")
+    assert explained(path) == {"a": True, "b": True, "c": False, "e": False}

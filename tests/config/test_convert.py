@@ -1,0 +1,188 @@
+"""From config to specs: exact, complete, and with an error that says what is allowed."""
+
+from __future__ import annotations
+
+import string
+from pathlib import Path
+from typing import Any, get_args
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from omegaconf import DictConfig, OmegaConf
+
+from src.config import to_settings, to_spec
+from src.config.compose import compose_config
+from src.config.schema import Config
+from src.errors import ConfigError
+from src.spec import (
+    LETTERS,
+    METRICS,
+    LoraSpec,
+    ModelSpec,
+    OptimSpec,
+    RunSpec,
+    Settings,
+    TaskSpec,
+    TrackingSpec,
+    TrainerSpec,
+    normalise,
+    run_id,
+    to_dict,
+)
+from src.spec.run import DType, Init, Pooling, Schedule
+
+# Without $, which begins an interpolation in a config.
+TEXT = st.text(string.printable.replace("$", "") + "äß€", min_size=1).filter(lambda text: text != "???")
+COUNT = st.integers(1, 10**12)
+SHARE = st.floats(0, 1, exclude_max=True)
+POSITIVE = st.floats(0, exclude_min=True, allow_infinity=False)
+SEED = st.integers(0, 2**32 - 1)
+
+
+def maybe(strategy: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
+    return st.none() | strategy
+
+
+@st.composite
+def tasks(draw: st.DrawFn) -> TaskSpec:
+    kind = draw(st.sampled_from(sorted(METRICS)))
+    template = TEXT if kind == "causal_lm" else maybe(TEXT)
+    sizes = dict.fromkeys(("train_size", "validation_size", "test_size"), maybe(COUNT))
+    optional = dict.fromkeys(("test_path", "subset", "text_pair", "validation_split", "test_split"), maybe(TEXT))
+    return draw(
+        st.builds(
+            TaskSpec,
+            path=TEXT,
+            kind=st.just(kind),
+            text=TEXT,
+            label=TEXT,
+            train_split=TEXT,
+            prompt=template,
+            completion=template,
+            split_seed=SEED,
+            max_length=st.integers(4, 10**6),
+            metric=st.sampled_from(METRICS[kind]),
+            **sizes,
+            **optional,
+        )
+    )
+
+
+@st.composite
+def loras(draw: st.DrawFn) -> LoraSpec:
+    letters = st.lists(st.sampled_from(LETTERS), min_size=1, unique=True).map("".join)
+    has_rank = draw(st.booleans())
+    return draw(
+        st.builds(
+            LoraSpec,
+            targets=letters | st.sampled_from(["none", "attn", "mlp", "all"]),
+            rank=COUNT if has_rank else st.none(),
+            budget=st.none() if has_rank else COUNT,
+            alpha=POSITIVE,
+            dropout=SHARE,
+            init=st.sampled_from(get_args(Init)),
+            layers=maybe(st.tuples(st.integers(0, 99), st.integers(0, 99)).map(lambda ends: f"{ends[0]}-{ends[1]}")),
+        )
+    )
+
+
+@st.composite
+def specs(draw: st.DrawFn) -> RunSpec:
+    task = draw(tasks())
+    model = st.builds(ModelSpec, path=TEXT, revision=maybe(TEXT), pooling=st.sampled_from(get_args(Pooling)))
+    optim = st.builds(
+        OptimSpec,
+        lr=POSITIVE,
+        head_lr=POSITIVE,
+        weight_decay=POSITIVE,
+        beta1=SHARE,
+        beta2=SHARE,
+        eps=POSITIVE,
+        schedule=st.sampled_from(get_args(Schedule)),
+        warmup=SHARE,
+        clip=maybe(POSITIVE),
+        label_smoothing=st.just(0.0) if task.kind == "regression" else SHARE,
+    )
+    trainer = st.builds(
+        TrainerSpec,
+        epochs=COUNT,
+        max_steps=maybe(COUNT),
+        batch_size=st.integers(8, 64),
+        accumulation=st.integers(1, 8),
+        eval_every=maybe(COUNT),
+        patience=maybe(COUNT),
+        dtype=st.sampled_from(get_args(DType)),
+        eval_batch_size=COUNT,
+        checkpoint_every=COUNT,
+    )
+    return normalise(RunSpec(draw(model), task, draw(loras()), draw(optim), draw(trainer), draw(SEED)))
+
+
+def config_of(*parts: dict[str, Any]) -> DictConfig:
+    config = OmegaConf.structured(Config)
+    for part in parts:
+        config = OmegaConf.merge(config, part)
+    return config
+
+
+@given(specs())
+def test_a_spec_survives_the_config_unchanged(spec: RunSpec) -> None:
+    again = to_spec(config_of(to_dict(spec), {"output_dir": "outputs", "cache_dir": "cache"}))
+    assert again == spec
+    assert run_id(again) == run_id(spec)
+
+
+def test_settings_survive_the_config_unchanged() -> None:
+    settings = Settings(
+        "study", "out", "/cache", "cuda:1", True, 3, 0.5, TrackingSpec("none", "offline", "p", "e", 7, 1, 2)
+    )
+    spec = to_dict(to_spec(compose_config()))
+    assert to_settings(config_of(spec, to_dict(settings))) == settings
+
+
+def test_study_follows_from_model_and_task_unless_given() -> None:
+    assert to_settings(compose_config()).study == "minilm-r52"
+    assert to_settings(compose_config(["task=sst2", "model=gpt2"])).study == "gpt2-sst2"
+    assert to_settings(compose_config(["study=mine"])).study == "mine"
+
+
+def test_home_is_expanded(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("LORA_SWEEP_CACHE", raising=False)
+    assert to_settings(compose_config()).cache_dir == str(tmp_path / ".cache/lora-sweep")
+    monkeypatch.setenv("LORA_SWEEP_CACHE", "/shared")
+    assert to_settings(compose_config()).cache_dir == "/shared"
+
+
+@pytest.mark.parametrize(
+    ("override", "key", "allowed"),
+    [
+        ("task.path=???", "task.path", "asset:<name>"),
+        ("task.kind=???", "task.kind", "classification"),
+        ("lora.targets=???", "lora.targets", "letters of qkvougd"),
+        ("lora.alpha=???", "lora.alpha", "a number"),
+        ("seed=???", "seed", "a whole number"),
+        ("output_dir=???", "output_dir", "text"),
+        ("tracking.log_every=???", "tracking.log_every", "a whole number"),
+        ("lora.alpha=${nowhere}", "lora.alpha", "a number"),
+        ("+lora.foo=1", "lora.foo", "targets, rank, budget"),
+        ("+foo=1", "foo", "model, task, lora"),
+        ("model.pooling=max", "model.pooling", "mean or first or last"),
+        ("lora.rank=null", "lora.rank and lora.budget", "exactly one"),
+        ("optim.lr=0", "optim.lr", "above 0"),
+    ],
+)
+def test_errors_name_key_and_what_is_allowed(override: str, key: str, allowed: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        config = compose_config([override])
+        to_spec(config), to_settings(config)
+    assert caught.value.key == key
+    assert allowed in caught.value.allowed
+
+
+def test_rank_and_budget_together_are_refused_and_either_alone_is_fine() -> None:
+    assert to_spec(compose_config(["lora.budget=4608"])).lora.rank is None
+    assert to_spec(compose_config()).lora.rank == 8
+    with pytest.raises(ConfigError, match="exactly one"):
+        to_spec(compose_config(["lora.budget=4608", "lora.rank=8"]))

@@ -1,0 +1,158 @@
+from __future__ import annotations
+
+from src.records import RunRecord, StudyTable, answer
+from tests.records.factory import make_record, make_spec, study_table
+
+
+def told(*records: RunRecord, within: float = 0.01) -> list[str]:
+    return answer(study_table(*records), within)
+
+
+def test_the_whole_answer() -> None:
+    records = [
+        make_record(make_spec("qv", 1), 0.883, 0.95),
+        make_record(make_spec("qv", 4), 0.905, 0.9),
+        make_record(make_spec("qkvo", 64), 0.912, 0.897),
+        make_record(make_spec("none", 1), 0.71, 0.7),
+    ]
+    assert told(*records) == [
+        "Best by validation accuracy: qkvo r=64 (alpha 16, lr 0.003): validation 0.9120, test 0.8970, 196,608 adapter "
+        "parameters.",
+        "Smallest rank within 0.01 of it: qv r=4 (alpha 16, lr 0.003): validation 0.9050, test 0.9000, 6,144 adapter "
+        "parameters.",
+        "Head alone (targets none): validation 0.7100, test 0.7000.",
+        "One learning rate for all cells (0.003): ranks may differ by how well it suits them.",
+        "One seed: no interval over seeds.",
+    ]
+
+
+def test_nothing_is_chosen_on_test() -> None:
+    rates = [(0.001, 0.90, 0.99), (0.003, 0.91, 0.50), (0.01, 0.90, 0.99)]
+    sentences = told(*(make_record(make_spec("qv", 4, optim__lr=lr), v, t) for lr, v, t in rates))
+    assert sentences[0].startswith(
+        "Best by validation accuracy: qv r=4 (alpha 16, lr 0.003): validation 0.9100, test 0.5"
+    )
+
+
+def test_the_margin_is_met_in_spite_of_rounding() -> None:
+    """0.912 - 0.902 is 0.010000000000000009."""
+    pair = [make_record(make_spec("qv", 4), 0.902), make_record(make_spec("qv", 64), 0.912)]
+    assert told(*pair)[1].startswith("Smallest rank within 0.01 of it: qv r=4 ")
+    assert told(*pair, within=0.0099)[1] == "No smaller rank comes within 0.0099 of it."
+
+
+def test_smallest_is_by_rank_then_by_parameters() -> None:
+    near = [("qkvo", 2, 0.91), ("qv", 2, 0.91), ("qkvo", 64, 0.912), ("q", 4, 0.912)]
+    sentences = told(*(make_record(make_spec(targets, rank), score) for targets, rank, score in near))
+    assert sentences[1].startswith("Smallest rank within 0.01 of it: qv r=2 ")
+
+
+def test_lower_is_better_for_a_loss() -> None:
+    scores = [(1, 0.52), (4, 0.50), (8, 0.505), (64, 0.495)]
+    sentences = told(*(make_record(make_spec("qv", rank, task__metric="loss"), score) for rank, score in scores))
+    assert sentences[0].startswith("Best by validation loss: qv r=64 ")
+    assert sentences[1].startswith("Smallest rank within 0.01 of it: qv r=4 ")
+
+
+def test_a_head_that_no_adapter_beats_is_said_and_not_called_best() -> None:
+    sentences = told(make_record(make_spec("qv", 4), 0.8), make_record(make_spec("none", 1), 0.85, 0.84))
+    assert sentences[0].startswith("Best by validation accuracy: qv r=4 ")
+    assert "Head alone (targets none): validation 0.8500, test 0.8400; no adapter does better." in sentences
+
+
+def grid(rates: dict[float, float]) -> list[RunRecord]:
+    return [make_record(make_spec("qv", 4, optim__lr=rate), score) for rate, score in rates.items()]
+
+
+def test_a_best_learning_rate_at_the_edge_is_flagged() -> None:
+    high = "The best learning rate is the highest of those tried for qv r=4: widen the grid."
+    low = "The best learning rate is the lowest of those tried for qv r=4: widen the grid."
+    assert high in told(*grid({0.001: 0.8, 0.003: 0.9}))
+    assert low in told(*grid({0.001: 0.9, 0.003: 0.8}))
+    inside = told(*grid({0.001: 0.8, 0.003: 0.9, 0.01: 0.8}))
+    assert high not in inside and low not in inside
+
+
+def test_a_learning_rate_beyond_which_training_diverged_is_not_at_the_edge() -> None:
+    tried = grid({0.001: 0.8, 0.003: 0.9})
+    beyond = make_spec("qv", 4, optim__lr=0.01)
+    assert not any("widen" in line for line in told(*tried, make_record(beyond, status="diverged")))
+    assert any("widen" in line for line in told(*tried, make_record(beyond, status="failed")))
+
+
+def test_survivors_of_a_cell_that_lost_a_seed_do_not_win() -> None:
+    whole = [make_record(make_spec("qv", 4, seed=seed), 0.8) for seed in (0, 1)]
+    partly = [
+        make_record(make_spec("qv", 8, seed=0), 0.95),
+        make_record(make_spec("qv", 8, seed=1), status="diverged"),
+    ]
+    sentences = told(*whole, *partly)
+    assert sentences[0].startswith("Best by validation accuracy: qv r=4 ")
+    passed_over = "qv r=8 (alpha 16, lr 0.003) has validation 0.9500 on 1 of 2 seeds and was passed over"
+    assert any(line.startswith(passed_over) for line in sentences)
+    alone = told(*partly)
+    assert alone[0].endswith("12,288 adapter parameters, from 1 of 2 seeds.")
+
+
+def test_what_is_said_of_seeds() -> None:
+    def with_seeds(**seeds: range) -> list[str]:
+        return told(*(make_record(make_spec(t, 4, seed=s), 0.8) for t, values in seeds.items() for s in values))
+
+    assert with_seeds(q=range(1), v=range(1))[-1] == "One seed: no interval over seeds."
+    assert with_seeds(q=range(3), v=range(3))[-1] == "Scores are means over 3 seeds, without an interval."
+    assert "not paired" in with_seeds(q=range(3), v=range(2))[-1]
+    assert "not paired" in with_seeds(q=range(1), v=range(1, 2))[-1]
+
+
+def test_configurations_that_differ_in_what_varies_are_chosen_apart() -> None:
+    records = [
+        make_record(make_spec("qv", 4, lora__dropout=0.1, optim__lr=0.01), 0.90),
+        make_record(make_spec("qv", 4, lora__dropout=0.0, optim__lr=0.003), 0.91),
+        make_record(make_spec("qv", 2, lora__dropout=0.1), 0.905),
+    ]
+    sentences = told(*records)
+    assert "qv r=4 (alpha 16, lr 0.003, dropout 0)" in sentences[0]
+    assert "qv r=2 (alpha 16, lr 0.003, dropout 0.1)" in sentences[1]
+
+
+def test_nothing_completed() -> None:
+    sentences = told(
+        make_record(make_spec("q"), status="failed"),
+        make_record(make_spec("k"), status="failed"),
+        make_record(make_spec("v"), status="diverged"),
+        make_record(make_spec("none", 1), 0.7, 0.6),
+    )
+    assert sentences == [
+        "No cell with adapters has a validation score (1 diverged, 2 failed): there is nothing to rank.",
+        "Head alone (targets none): validation 0.7000, test 0.6000.",
+    ]
+    assert answer(StudyTable("s", (), (), ()), 0.01) == ["No run has ended yet: there is nothing to compare."]
+
+
+def test_several_tables_are_answered_by_title() -> None:
+    sentences = told(make_record(make_spec()), make_record(make_spec(task__path="asset:r8")))
+    assert [line.split(":")[0] for line in sentences] == ["minilm on r52, accuracy", "minilm on r8, accuracy"]
+
+
+def test_runs_without_a_record_are_mentioned() -> None:
+    tables = study_table(make_record(make_spec())).tables
+    assert answer(StudyTable("s", tables, (), ("a",)), 0.01)[-1] == "1 run has no record so far: the answer may change."
+    assert answer(StudyTable("s", (), (), ("a", "b")), 0.01) == [
+        "No run has ended yet: there is nothing to compare.",
+        "2 runs have no record so far: the answer may change.",
+    ]
+
+
+def test_a_cell_that_lost_a_seed_is_not_the_smallest_that_suffices() -> None:
+    ranks = {1: "diverged", 4: "completed", 8: "completed"}
+    records = [make_record(make_spec("qv", rank), 0.9) for rank in ranks]
+    records += [make_record(make_spec("qv", rank, seed=1), 0.9, status=status) for rank, status in ranks.items()]
+    records += [make_record(make_spec("qv", 64, seed=seed), 0.905) for seed in (0, 1)]
+    assert told(*records)[1].startswith("Smallest rank within 0.01 of it: qv r=4 ")
+
+
+def test_learning_rates_tried_with_other_settings_do_not_widen_a_grid() -> None:
+    with_dropout = {lr: make_spec("qv", 4, lora__dropout=0.1, optim__lr=lr) for lr in (0.001, 0.003)}
+    without = make_record(make_spec("qv", 4, optim__lr=0.01), 0.4)
+    sentences = told(without, *(make_record(spec, 0.5 + lr) for lr, spec in with_dropout.items()))
+    assert "The best learning rate is the highest of those tried for qv r=4: widen the grid." in sentences
