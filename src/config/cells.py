@@ -48,7 +48,7 @@ def run_cells(cells: Sequence[Cell]) -> list[float | None]:
     """
     checked = check_cells(cells)
     # Torch and transformers come with it: a wrong config should be told without waiting for them.
-    from src.experiment import run_study  # noqa: PLC0415
+    from src.experiment.study import run_study  # noqa: PLC0415
 
     studies = _studies(checked)
     if len(studies) > 1:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from src.adapters.peft_format import to_peft
 from src.models.adapted import AdaptedModel
-from src.records import RunPaths, atomic_path, write_json_atomic
+from src.records import RunPaths, write_bytes_atomic, write_json_atomic
 
 
 def save_lane(model: AdaptedModel, lane: int, paths: RunPaths, predictions: Tensor | None) -> None:
@@ -27,15 +25,10 @@ def save_lane(model: AdaptedModel, lane: int, paths: RunPaths, predictions: Tens
             source=base.source,
             causal_lm=setup.spec.task.kind == "causal_lm",
         )
-        _save(paths.adapter_weights, adapter.tensors)
+        write_bytes_atomic(paths.adapter_weights, save(adapter.tensors))
         write_json_atomic(paths.adapter_config, adapter.config)
     head = {name: parameter.detach().cpu().contiguous() for name, parameter in model.heads[lane].items()}
     if head:
-        _save(paths.head, head)
+        write_bytes_atomic(paths.head, save(head))
     if predictions is not None:
-        _save(paths.predictions, {"test": predictions.contiguous()})
-
-
-def _save(path: Path, tensors: dict[str, Tensor]) -> None:
-    with atomic_path(path) as temporary:
-        save_file(tensors, temporary)
+        write_bytes_atomic(paths.predictions, save({"test": predictions.contiguous()}))

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import io
 import logging
-import shutil
-import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +19,7 @@ from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, AutoTokeni
 from src.adapters.projections import Projection, find_projections, places_of
 from src.assets import resolve_asset
 from src.errors import ConfigError, HarnessError
+from src.records import atomic_folder
 from src.spec import ModelSpec, TaskKind
 
 logger = logging.getLogger(__name__)
@@ -162,24 +162,18 @@ def _quiet() -> Iterator[None]:
 
 
 def _converted(gguf: Path, cache_dir: Path) -> Path:
-    """A folder with the GGUF file's weights as float32 safetensors; made once, renamed into place when complete."""
+    """A folder with the GGUF file's weights as float32 safetensors, made once."""
     target = cache_dir / "converted" / gguf.parent.name
     if target.exists():
         return target
     logger.info("Converting %s to safetensors (once)", gguf.name)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    scratch = Path(tempfile.mkdtemp(dir=target.parent, prefix=".converting-"))
-    try:
-        with _quiet():
-            read = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.float32)
-            # What was read from GGUF counts as quantised and refuses to be saved; the same weights in a plain model do.
-            del read.config.quantization_config
-            plain = AutoModelForCausalLM.from_config(read.config)
-            plain.load_state_dict(read.state_dict())
-            plain.save_pretrained(scratch)
-            AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name).save_pretrained(scratch)
-        with contextlib.suppress(OSError):
-            scratch.rename(target)
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
+    # transformers draws a progress bar for this that no setting turns off.
+    with _quiet(), contextlib.redirect_stderr(io.StringIO()), atomic_folder(target) as scratch:
+        read = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.float32)
+        # What was read from GGUF counts as quantised and refuses to be saved; the same weights in a plain model do.
+        del read.config.quantization_config
+        plain = AutoModelForCausalLM.from_config(read.config)
+        plain.load_state_dict(read.state_dict())
+        plain.save_pretrained(scratch)
+        AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name).save_pretrained(scratch)
     return target

@@ -25,6 +25,8 @@ def atomic_folder(path: Path) -> Iterator[Path]:
         scratch.mkdir(parents=True)
         yield scratch
         for file in scratch.iterdir():
+            # safetensors makes files that only their owner may read; a shared cache needs what the umask allows.
+            file.chmod(scratch.stat().st_mode & 0o666)
             sync(file)
         if not path.exists():
             scratch.rename(path)

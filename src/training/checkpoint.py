@@ -18,7 +18,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Generator, Tensor
 
 from src.errors import DivergedError, HarnessError
@@ -40,7 +40,7 @@ def save_lanes(model: AdaptedModel, lanes: Sequence[Lane], folders: Sequence[Pat
     roster, step = [lane.run_id for lane in lanes], max(lane.step for lane in lanes)
     for lane, folder in zip(lanes, folders, strict=True):
         with atomic_folder(_step_folder(folder, step)) as scratch:
-            save_file(_tensors(model, lane), scratch / "state.safetensors")
+            (scratch / "state.safetensors").write_bytes(save(_tensors(model, lane)))
             write_json_atomic(scratch / "state.json", {"roster": roster, **_values(lane)})
     for folder in folders:
         for older in find_steps(folder):
