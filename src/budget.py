@@ -4,7 +4,7 @@
     python -m src.budget model=gpt2_medium budget=393216 targets=q,qv,qkvo
     python -m src.budget model=roberta_base rank=8 lora.layers=6-11
 
-Takes the overrides of `python -m src.train`; budget and rank are short for lora.budget and lora.rank, targets is a list.
+Takes the overrides of `python -m src.train`; budget and rank stand for lora.budget and lora.rank, targets is a list.
 Only the model's config is read, so hub models need no weights.
 Exit codes: 0 shown; 1 no such model; 2 wrong config.
 """

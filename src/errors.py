@@ -25,6 +25,10 @@ class ConfigError(HarnessError):
         shown = "nothing" if value is None else repr(value)
         super().__init__(f"{key} is {shown}; allowed: {allowed}.")
 
+    def __reduce__(self) -> tuple[type[ConfigError], tuple[str, object, str]]:
+        # Exceptions are pickled by their message; this one is made of three parts.
+        return type(self), (self.key, self.value, self.allowed)
+
 
 class WriteError(HarnessError):
     """The system refused to write (no permission, full disk); nothing half-written was left."""

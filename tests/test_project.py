@@ -116,6 +116,12 @@ def test_no_file_is_a_grab_bag() -> None:
     assert [path for path in python_files() if not GRAB_BAGS.isdisjoint(path.with_suffix("").parts)] == []
 
 
+def test_every_source_folder_is_a_package() -> None:
+    # One without __init__.py is not seen by import-linter, nor by an installation that is not editable.
+    folders = {path.parent for path in python_files() if path.parts[0] == "src"}
+    assert [folder for folder in sorted(folders) if not (ROOT / folder / "__init__.py").is_file()] == []
+
+
 def test_nothing_that_is_read_can_run_code() -> None:
     found = {path: list(unsafe_calls((ROOT / path).read_text())) for path in python_files() if path.parts[0] == "src"}
     assert Path("src/errors.py") in found

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 
 from src.data import TaskData, load_task
-from src.models.hardware import resolve_device, resolve_dtype
+from src.models.hardware import Attention, choose_attention, resolve_device, resolve_dtype
 from src.models.loading import Base, load_base, load_tokenizer
 from src.spec import ModelSpec, RunSpec, TaskKind, TaskSpec
 from src.spec.run import DType
@@ -36,15 +36,16 @@ class Resources:
 
     def base(self, spec: RunSpec) -> Base:
         """The frozen model of a run."""
-        return self._bases(spec.model, spec.task.kind, spec.trainer.dtype)
+        attention = choose_attention(self.device, self.dtype(spec.trainer.dtype), spec.task.max_length)
+        return self._bases(spec.model, spec.task.kind, spec.trainer.dtype, attention)
 
     def data(self, spec: RunSpec) -> TaskData:
         """The tokenised data of a run."""
         return self._tasks(spec.model, spec.task)
 
-    def _load_base(self, model: ModelSpec, kind: TaskKind, dtype: DType) -> Base:
+    def _load_base(self, model: ModelSpec, kind: TaskKind, dtype: DType, attention: Attention) -> Base:
         started = time.perf_counter()
-        base = load_base(model, kind, self.cache_dir, device=self.device, dtype=self.dtype(dtype))
+        base = load_base(model, kind, self.cache_dir, device=self.device, dtype=self.dtype(dtype), attention=attention)
         logger.info("Loaded %s (%s parameters) in %.1f s", model.path, f"{base.num_parameters:,}", _since(started))
         return base
 

@@ -20,6 +20,7 @@ from src.adapters.projections import Projection, find_projections, places_of
 from src.assets import resolve_asset
 from src.errors import ConfigError, HarnessError
 from src.records import atomic_folder
+from src.models.hardware import Attention
 from src.spec import ModelSpec, TaskKind
 
 logger = logging.getLogger(__name__)
@@ -73,7 +74,9 @@ def load_base(spec: ModelSpec, kind: TaskKind, cache_dir: Path, *, device: torch
     """
     source = local_source(spec, cache_dir)
     auto = _auto_class(kind)
-    model = _load(spec, lambda: auto.from_pretrained(source, revision=spec.revision, dtype=dtype))
+    model = _load(
+        spec, lambda: auto.from_pretrained(source, revision=spec.revision, dtype=dtype, attn_implementation=attention)
+    )
     return freeze(model.to(device), kind, source)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import re
 from typing import Any
 
 from src.spec.run import LoraSpec, ModelSpec, OptimSpec, RunSpec, TaskSpec, TrainerSpec
@@ -61,8 +62,9 @@ def source_name(path: str) -> str:
 
 
 def default_study(spec: RunSpec) -> str:
-    """``<model>-<task>``, where a task with a subset is named by the subset."""
-    return f"{source_name(spec.model.path)}-{spec.task.subset or source_name(spec.task.path)}"
+    """``<model>-<task>``, where a task with a subset is named by the subset; blanks and the like become ``_``."""
+    name = f"{source_name(spec.model.path)}-{spec.task.subset or source_name(spec.task.path)}"
+    return re.sub(r"[^\w.+=-]", "_", name)
 
 
 def _identity_fields(spec: Any) -> dict[str, Any]:

@@ -105,8 +105,8 @@ def _checks(spec: RunSpec, *, adapted: bool) -> Iterator[Check]:
 
 
 def _lora_checks(lora: LoraSpec) -> Iterator[Check]:
-    given = [name for name in ("rank", "budget") if getattr(lora, name) is not None]
-    yield "lora.rank and lora.budget", given, len(given) == 1, "exactly one of the two"
+    one = (lora.rank is None) != (lora.budget is None)
+    yield "lora.rank, lora.budget", (lora.rank, lora.budget), one, "exactly one of the two, the other null"
     whole = "a whole number of at least 1"
     yield "lora.rank", lora.rank, lora.rank is None or lora.rank >= 1, whole + ", at most the matrix's smaller side"
     yield "lora.budget", lora.budget, lora.budget is None or lora.budget >= 1, whole

@@ -17,7 +17,7 @@ from src.spec import TrackingSpec
 from src.tracking.base import NullTracker, RunInfo, Tracker
 from src.tracking.trouble import LOG, cause, say_once
 from src.tracking.wandb_run import STEP, WandbRun
-from src.tracking.wandb_session import OFFLINE, QUIET, SESSION, connect, connect_anew, resolve_mode, say_upload_trouble
+from src.tracking.wandb_service import OFFLINE, QUIET, SHARED, connect, connect_anew, resolve_mode, say_upload_trouble
 
 LONGEST_TAG = 64
 # wandb keeps to its own time-outs within a second or so; what takes longer than this is stuck and is left behind.
@@ -66,12 +66,12 @@ class WandbTracker:
         self._runs = []
 
     def _start(self, run: RunInfo, tracking_id: str) -> wandb.Run:
-        with SESSION.starting:
-            if self.mode == "online" and SESSION.reachable:
+        with SHARED.starting:
+            if self.mode == "online" and SHARED.reachable:
                 try:
                     return self._init(run, tracking_id, "online")
                 except Exception as error:
-                    SESSION.reachable = False
+                    SHARED.reachable = False
                     say_once("start", f"W&B cannot be reached or refuses ({cause(error)}): {OFFLINE}")
                     connect_anew()
             return self._init(run, tracking_id, "offline")

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import wandb
 
-from src.tracking import trouble, wandb_session, wandb_tracker
+from src.tracking import trouble, wandb_service, wandb_tracker
 from tests.tracking.stand_in import KEY, StandIn
 
 
@@ -36,9 +36,9 @@ def working_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[
     folder = tmp_path / "cwd"
     folder.mkdir()
     monkeypatch.chdir(folder)
-    session = wandb_session.Session()
-    monkeypatch.setattr(wandb_session, "SESSION", session)
-    monkeypatch.setattr(wandb_tracker, "SESSION", session)
+    shared = wandb_service.Shared()
+    monkeypatch.setattr(wandb_service, "SHARED", shared)
+    monkeypatch.setattr(wandb_tracker, "SHARED", shared)
     monkeypatch.setattr(trouble, "_SAID", set())
     yield folder
     with suppress(SystemExit):

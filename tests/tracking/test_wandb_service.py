@@ -8,7 +8,7 @@ import pytest
 
 from src.spec import TrackingSpec
 from src.tracking import NullTracker, make_tracker
-from src.tracking.wandb_session import Listener, connect, resolve_mode
+from src.tracking.wandb_service import Listener, connect, resolve_mode
 from tests.tracking.stand_in import KEY
 
 Said = Callable[[], list[str]]

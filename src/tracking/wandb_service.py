@@ -31,7 +31,7 @@ QUIET: dict[str, Any] = {
 OFFLINE = "runs are recorded offline; send them later with `wandb sync <run folder>/wandb/offline-run-*`."
 
 
-class Session:
+class Shared:
     """What all trackers of a process share.
 
     Attributes:
@@ -44,7 +44,7 @@ class Session:
         self.starting = threading.Lock()
 
 
-SESSION = Session()
+SHARED = Shared()
 
 
 class Listener:
