@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 
 class HarnessError(Exception):
     """Something outside the code is wrong (network, file, data, disk); the process exits with 1."""
@@ -28,6 +30,29 @@ class ConfigError(HarnessError):
     def __reduce__(self) -> tuple[type[ConfigError], tuple[str, object, str]]:
         # Exceptions are pickled by their message; this one is made of three parts.
         return type(self), (self.key, self.value, self.allowed)
+
+
+class BadCellsError(HarnessError):
+    """Some cells of a sweep cannot be run, so none was started; the process exits with 2.
+
+    Args:
+        problems: a cell's name and what is wrong with it.
+        num_cells: cells in all.
+    """
+
+    exit_code = 2
+    most_shown = 20
+
+    def __init__(self, problems: Sequence[tuple[str, ConfigError]], num_cells: int) -> None:
+        self.problems, self.num_cells = tuple(problems), num_cells
+        lines = [f"  {name}: {error}" for name, error in problems[: self.most_shown]]
+        if len(problems) > self.most_shown:
+            lines.append(f"  ... and {len(problems) - self.most_shown} more")
+        heading = f"Nothing was started: {len(problems)} of {num_cells} cells cannot be run."
+        super().__init__("\n".join([heading, *lines]))
+
+    def __reduce__(self) -> tuple[type[BadCellsError], tuple[tuple[tuple[str, ConfigError], ...], int]]:
+        return type(self), (self.problems, self.num_cells)
 
 
 class WriteError(HarnessError):

@@ -10,17 +10,10 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from src.config.convert import to_settings, to_spec
-from src.errors import ConfigError, HarnessError, InterruptedRunError
+from src.errors import BadCellsError, ConfigError, HarnessError, InterruptedRunError
 from src.spec import RunSpec, Settings
 
-MOST_SHOWN = 20
 logger = logging.getLogger(__name__)
-
-
-class BadCellsError(HarnessError):
-    """Some cells of a sweep have a wrong config; the process exits with 2."""
-
-    exit_code = 2
 
 
 @dataclass(frozen=True)
@@ -86,13 +79,9 @@ def check_cells(cells: Sequence[Cell]) -> list[tuple[RunSpec, Settings]]:
         except ConfigError as error:
             if len(cells) == 1:
                 raise
-            wrong.append(f"  {cell.name}: {error}")
+            wrong.append((cell.name, error))
     if wrong:
-        shown = (
-            wrong if len(wrong) <= MOST_SHOWN else [*wrong[:MOST_SHOWN], f"  ... and {len(wrong) - MOST_SHOWN} more"]
-        )
-        heading = f"Nothing was started: {len(wrong)} of {len(cells)} cells have a wrong config."
-        raise BadCellsError("\n".join([heading, *shown]))
+        raise BadCellsError(wrong, len(cells))
     return checked
 
 
@@ -111,17 +100,19 @@ def _check_models(checked: Sequence[tuple[RunSpec, Settings]], studies: dict[Set
     """
     from src.experiment.resolve import resolve_cells  # noqa: PLC0415
 
-    problems = []
+    problems: list[tuple[str, ConfigError]] = []
     for settings, indices in studies.items():
         try:
             resolve_cells([checked[index][0] for index in indices], Path(settings.cache_dir))
         except ConfigError as error:
-            problems.append(f"Study {settings.study}: {error}")
+            problems.append((settings.study, error))
+        except BadCellsError as error:
+            problems += [(f"{settings.study}, {name}", problem) for name, problem in error.problems]
         except HarnessError as error:
             # No network, say: fails this study when its turn comes, and not the others.
             logger.debug("Study %s cannot be checked: %s", settings.study, error)
     if problems:
-        raise BadCellsError("\n".join(problems))
+        raise BadCellsError(problems, len(checked))
 
 
 def _failed_cells(num_failed: int, num_cells: int, settings: Settings) -> HarnessError:

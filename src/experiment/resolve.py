@@ -9,7 +9,7 @@ from pathlib import Path
 
 from src.adapters.budget import allocate
 from src.adapters.projections import select_projections
-from src.errors import ConfigError
+from src.errors import BadCellsError, ConfigError
 from src.models.adapted import LaneSetup
 from src.models.loading import check_length, outline
 from src.spec import RunSpec, expand_targets, run_id, slug
@@ -33,22 +33,12 @@ class Cell:
         return self.setup.spec
 
 
-class InvalidCellsError(ConfigError):
-    """Some cells of a sweep cannot be run; none was started."""
-
-    def __init__(self, problems: Sequence[tuple[str, ConfigError]], num_cells: int) -> None:
-        first = problems[0][1]
-        super().__init__(first.key, first.value, first.allowed)
-        lines = "".join(f"\n  {name}: {error}" for name, error in problems)
-        cells = "cell" if num_cells == 1 else "cells"
-        self.args = (f"{len(problems)} of {num_cells} {cells} cannot be run, so nothing was started:{lines}",)
-
-
 def resolve_cells(specs: Sequence[RunSpec], cache_dir: Path) -> list[Cell]:
     """Resolve every spec against its model's real shapes.
 
     Raises:
-        InvalidCellsError: names each cell that does not fit, the key, the value and what is allowed.
+        ConfigError: the only cell does not fit its model.
+        BadCellsError: names each cell that does not fit, the key, the value and what is allowed.
     """
     cells: list[Cell] = []
     problems: list[tuple[str, ConfigError]] = []
@@ -56,9 +46,11 @@ def resolve_cells(specs: Sequence[RunSpec], cache_dir: Path) -> list[Cell]:
         try:
             cells.append(resolve_cell(spec, cache_dir))
         except ConfigError as error:
+            if len(specs) == 1:
+                raise
             problems.append((slug(spec), error))
     if problems:
-        raise InvalidCellsError(problems, len(specs))
+        raise BadCellsError(problems, len(specs))
     return cells
 
 

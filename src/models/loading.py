@@ -19,8 +19,8 @@ from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, AutoTokeni
 from src.adapters.projections import Projection, find_projections, places_of
 from src.assets import resolve_asset
 from src.errors import ConfigError, HarnessError
-from src.records import atomic_folder
 from src.models.hardware import Attention
+from src.records import atomic_folder
 from src.spec import ModelSpec, TaskKind
 
 logger = logging.getLogger(__name__)
@@ -66,8 +66,13 @@ def load_tokenizer(spec: ModelSpec, cache_dir: Path) -> Any:
     return _load(spec, lambda: AutoTokenizer.from_pretrained(source, revision=spec.revision))
 
 
-def load_base(spec: ModelSpec, kind: TaskKind, cache_dir: Path, *, device: torch.device, dtype: torch.dtype) -> Base:
+def load_base(
+    spec: ModelSpec, kind: TaskKind, cache_dir: Path, *, device: torch.device, dtype: torch.dtype, attention: Attention
+) -> Base:
     """Load, freeze and place the base model.
+
+    Args:
+        attention: which of transformers' implementations to use; they differ in speed and rounding only.
 
     Raises:
         HarnessError: missing files, no network, an architecture without a projection table.

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from src.config.cells import MOST_SHOWN, BadCellsError, Cell, check_cells
+from src.config.cells import Cell, check_cells
 from src.config.compose import compose_config
-from src.errors import ConfigError
+from src.errors import BadCellsError, ConfigError
 
 
 def cell(*overrides: str) -> Cell:
@@ -24,7 +24,7 @@ def test_every_bad_cell_is_named_with_key_value_and_what_is_allowed() -> None:
     with pytest.raises(BadCellsError) as caught:
         check_cells([cell("lora.rank=0"), cell("lora.rank=8"), cell("lora.targets=qx"), cell("within=-1")])
     heading, *lines = str(caught.value).splitlines()
-    assert heading == "Nothing was started: 3 of 4 cells have a wrong config."
+    assert heading == "Nothing was started: 3 of 4 cells cannot be run."
     assert [line.strip().partition(":")[0] for line in lines] == ["lora.rank=0", "lora.targets=qx", "within=-1"]
     assert "lora.rank is 0; allowed: a whole number of at least 1" in lines[0]
     assert "lora.targets is 'qx'; allowed: letters of qkvougd" in lines[1]
@@ -40,7 +40,7 @@ def test_a_single_bad_cell_speaks_for_itself() -> None:
 def test_a_long_list_of_bad_cells_is_cut() -> None:
     bad = cell("optim.lr=0")
     with pytest.raises(BadCellsError) as caught:
-        check_cells([bad] * (MOST_SHOWN + 5))
+        check_cells([bad] * (BadCellsError.most_shown + 5))
     lines = str(caught.value).splitlines()
-    assert len(lines) == MOST_SHOWN + 2
+    assert len(lines) == BadCellsError.most_shown + 2
     assert lines[-1] == "  ... and 5 more"

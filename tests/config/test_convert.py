@@ -169,7 +169,7 @@ def test_home_is_expanded(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> No
         ("+lora.foo=1", "lora.foo", "targets, rank, budget"),
         ("+foo=1", "foo", "model, task, lora"),
         ("model.pooling=max", "model.pooling", "mean or first or last"),
-        ("lora.rank=null", "lora.rank and lora.budget", "exactly one"),
+        ("lora.rank=null", "lora.rank, lora.budget", "exactly one"),
         ("optim.lr=0", "optim.lr", "above 0"),
     ],
 )
