@@ -116,9 +116,10 @@ def _check_models(checked: Sequence[tuple[RunSpec, Settings]], studies: dict[Set
 
 
 def _failed_cells(num_failed: int, num_cells: int, settings: Settings) -> HarnessError:
+    where = f"{settings.output_dir}/{settings.study}"
     if num_cells == 1:
-        return HarnessError(f"The run failed; its record under {settings.output_dir}/{settings.study} says why.")
+        return HarnessError(f"The run did not complete; the table above and its record under {where} say why.")
     return HarnessError(
-        f"{num_failed} of {num_cells} cells of the study {settings.study} failed; their records under "
-        f"{settings.output_dir}/{settings.study} say why. The same command runs them again and skips the others."
+        f"{num_failed} of {num_cells} cells of the study {settings.study} did not complete; the table above and their "
+        f"records under {where} say why. The same command runs failed cells again and skips the others."
     )

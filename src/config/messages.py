@@ -14,6 +14,7 @@ from src.config.words import allowed_type, hint_of, names_beside
 from src.errors import ConfigError, HarnessError, InterruptedRunError
 
 FULL_ERROR = "HYDRA_FULL_ERROR"
+FOLDERS = "Results go to output_dir, what is fetched to cache_dir; both must be folders that can be written."
 # Lines of Hydra's and OmegaConf's messages that speak of their own insides.
 _NOISE = ("reference_type=", "object_type=", "See https://", "Config search path", "provider=", "To append to your")
 
@@ -48,7 +49,7 @@ def paragraph(error: BaseException) -> str:
     if _is_composition_error(error):
         return _composition_error(error)
     if isinstance(error, OSError) and error.strerror:
-        return f"The system refused access to {error.filename or 'a file'}: {error.strerror}."
+        return f"The system refused access to {error.filename or 'a file'}: {error.strerror}. {FOLDERS}"
     return f"{type(error).__name__}: {_flat(error)} This is not expected; {FULL_ERROR}=1 shows where it happened."
 
 

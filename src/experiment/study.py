@@ -50,8 +50,8 @@ class StudyOutcome:
 
     @property
     def num_failed(self) -> int:
-        """Cells that did not end well."""
-        return sum(record is None or record.status in {"failed", "interrupted"} for record in self.records)
+        """Cells that did not complete: failed, diverged, interrupted or not reached."""
+        return sum(record is None or record.status != "completed" for record in self.records)
 
 
 def run_study(specs: Sequence[RunSpec], settings: Settings) -> StudyOutcome:

@@ -54,6 +54,8 @@ class Base:
 def local_source(spec: ModelSpec, cache_dir: Path) -> str:
     """Path or hub id that transformers can load: assets are fetched, GGUF files converted once."""
     if not spec.path.startswith("asset:"):
+        if not Path(spec.path).exists():
+            logger.info("Asking the hub for the model %s", spec.path)
         return spec.path
     folder = resolve_asset(spec.path, cache_dir)
     ggufs = list(folder.glob("*.gguf"))
@@ -158,13 +160,16 @@ def _load(spec: ModelSpec, load: Callable[[], Any]) -> Any:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Without progress bars and load reports."""
-    verbosity = transformers.logging.get_verbosity()
+    """Without progress bars, load reports and the hub client's retries."""
+    hub = logging.getLogger("huggingface_hub")
+    verbosity, level = transformers.logging.get_verbosity(), hub.level
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
+    hub.setLevel(logging.CRITICAL)
     try:
         yield
     finally:
+        hub.setLevel(level)
         transformers.logging.set_verbosity(verbosity)
         transformers.logging.enable_progress_bar()
 

@@ -44,7 +44,7 @@ def cells(name: str) -> list[RunSpec]:
 
 @pytest.mark.parametrize("option", OPTIONS)
 def test_every_option_composes_to_a_valid_spec(option: str) -> None:
-    config = compose_config([option])
+    config = compose_config([option, *(["task.path=mine.csv"] if option == "task=own" else [])])
     assert to_spec(config).task.path
     assert to_settings(config).study
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from src.config.compose import compose_config
-from src.config.messages import exit_code, paragraph, report
+from src.config.messages import FOLDERS, exit_code, paragraph, report
 from src.errors import ConfigError, HarnessError, InterruptedRunError
 
 
@@ -45,9 +45,13 @@ def test_wrong_compositions_are_told_in_one_line_and_exit_with_2(override: str, 
         (
             PermissionError(13, "Permission denied", "out/x"),
             1,
-            "The system refused access to out/x: Permission denied.",
+            f"The system refused access to out/x: Permission denied. {FOLDERS}",
         ),
-        (OSError(28, "No space left on device"), 1, "The system refused access to a file: No space left on device."),
+        (
+            OSError(28, "No space left on device"),
+            1,
+            f"The system refused access to a file: No space left on device. {FOLDERS}",
+        ),
     ],
 )
 def test_codes_and_texts_of_our_own_errors(error: BaseException, code: int, text: str) -> None:

@@ -33,6 +33,9 @@ def test_file(file: Path) -> None:
     for key in values:
         (at,) = [i for i, line in enumerate(lines) if line.startswith(f"{key}:")]
         assert " # " in lines[at] or lines[at - 1].startswith("# "), key
+    if file.stem == "own":  # for all kinds of tasks, so it names every key
+        assert set(values) == {field.name for field in dataclasses.fields(TaskSpec)}
+        return
     unused = {"text", "text_pair", "label"} if task.kind == "causal_lm" else {"prompt", "completion"}
     assert not unused & set(values)
     assert set(values) <= {field.name for field in dataclasses.fields(TaskSpec)}
