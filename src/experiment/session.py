@@ -48,17 +48,22 @@ class Session:
         info = RunInfo(
             run_id=cell.run_id,
             study=self.settings.study,
-            config={**to_dict(spec), "run_id": cell.run_id, "rank": cell.setup.allocation.rank,
-                    "adapter_parameters": cell.setup.allocation.parameters},
+            config=self._config(cell),
             tags=(f"targets:{spec.lora.targets}", size),
             job_type="train",
             folder=paths.root,
             previous_id=previous,
-        )  # fmt: skip
+        )
         tracker = self.tracker.start(info)
         if tracker.tracking_id != previous:
             write_json_atomic(paths.tracking, self.tracking_of(tracker))
         return tracker
+
+    def _config(self, cell: Cell) -> dict[str, Any]:
+        """Everything that a person set, and what followed from it."""
+        allocation = cell.setup.allocation
+        derived = {"run_id": cell.run_id, "rank": allocation.rank, "adapter_parameters": allocation.parameters}
+        return {**to_dict(self.settings), **to_dict(cell.spec), **derived}
 
     def tracking_of(self, tracker: RunTracker) -> dict[str, str | None]:
         """The ``tracking`` of a record."""

@@ -6,7 +6,7 @@ import contextlib
 import functools
 import io
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,8 @@ from src.records import atomic_folder
 from src.spec import ModelSpec, TaskKind
 
 logger = logging.getLogger(__name__)
+# Their tokens see what follows them, so that next-token prediction would only copy; unless config.is_decoder says else.
+_ENCODERS = frozenset({"bert", "roberta", "xlm-roberta"})
 
 
 @dataclass(frozen=True)
@@ -52,20 +54,36 @@ class Base:
 
 
 def local_source(spec: ModelSpec, cache_dir: Path) -> str:
-    """Path or hub id that transformers can load: assets are fetched, GGUF files converted once."""
-    if not spec.path.startswith("asset:"):
-        if not Path(spec.path).exists():
-            logger.info("Asking the hub for the model %s", spec.path)
-        return spec.path
-    folder = resolve_asset(spec.path, cache_dir)
-    ggufs = list(folder.glob("*.gguf"))
-    return str(_converted(ggufs[0], cache_dir) if ggufs else folder)
+    """Path or hub id that transformers can load: assets are fetched, GGUF files converted once.
+
+    Raises:
+        ConfigError, HarnessError: no such asset or folder.
+    """
+    if spec.path.startswith("asset:"):
+        folder = resolve_asset(spec.path, cache_dir)
+        ggufs = list(folder.glob("*.gguf"))
+        return str(_converted(ggufs[0], cache_dir) if ggufs else folder)
+    folder = Path(spec.path).expanduser()
+    if folder.is_dir():
+        return str(folder.absolute())
+    if spec.path.startswith(("/", ".", "~")) or spec.path.count("/") > 1:
+        raise _not_loaded(spec, f"there is no folder {folder}.")
+    logger.info("Asking the hub for the model %s", spec.path)
+    return spec.path
 
 
 def load_tokenizer(spec: ModelSpec, cache_dir: Path) -> Any:
-    """The model's own fast tokenizer."""
+    """The model's own fast tokenizer.
+
+    Raises:
+        HarnessError: missing files, no network.
+    """
     source = local_source(spec, cache_dir)
-    return _load(spec, lambda: AutoTokenizer.from_pretrained(source, revision=spec.revision))
+    tokenizer = _load(spec, lambda: AutoTokenizer.from_pretrained(source, revision=spec.revision))
+    # Where there are no tokenizer files, transformers makes a tokenizer to which every word is unknown.
+    if set(tokenizer.get_vocab()) <= set(tokenizer.all_special_tokens):
+        raise _not_loaded(spec, "it has no tokenizer.")
+    return tokenizer
 
 
 def load_base(
@@ -77,13 +95,13 @@ def load_base(
         attention: which of transformers' implementations to use; they differ in speed and rounding only.
 
     Raises:
-        HarnessError: missing files, no network, an architecture without a projection table.
+        HarnessError: missing files or weights, no network, an architecture without a projection table.
     """
     source = local_source(spec, cache_dir)
+    options: dict[str, Any] = {"revision": spec.revision, "dtype": dtype, "attn_implementation": attention}
     auto = _auto_class(kind)
-    model = _load(
-        spec, lambda: auto.from_pretrained(source, revision=spec.revision, dtype=dtype, attn_implementation=attention)
-    )
+    model, report = _load(spec, lambda: auto.from_pretrained(source, output_loading_info=True, **options))
+    _check_weights(spec, model, report["missing_keys"])
     return freeze(model.to(device), kind, source)
 
 
@@ -92,11 +110,17 @@ def outline(spec: ModelSpec, kind: TaskKind, cache_dir: Path) -> Base:
     """The same as `load_base` with real shapes but no weights (meta device): reads only the config.
 
     Raises:
+        ConfigError: an encoder for a causal_lm task.
         HarnessError: as `load_base`.
     """
     source = local_source(spec, cache_dir)
     config = _load(spec, lambda: AutoConfig.from_pretrained(source, revision=spec.revision))
     places_of(config.model_type)
+    if kind == "causal_lm" and config.model_type in _ENCODERS and not config.is_decoder:
+        raise ConfigError(
+            "task.kind", kind, f"classification or regression with the {config.model_type} model {spec.path}, which "
+            "reads text in both directions; to predict text, take a model such as asset:smollm2 or gpt2"
+        )  # fmt: skip
     with torch.device("meta"):
         model = _load(spec, lambda: _auto_class(kind).from_config(config))
     return freeze(model, kind, source)
@@ -149,13 +173,32 @@ def _load(spec: ModelSpec, load: Callable[[], Any]) -> Any:
             return load()
     except HarnessError:
         raise
-    except (OSError, ValueError, KeyError, ImportError, RuntimeError) as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise HarnessError(
-            f"The model {spec.path!r} could not be loaded: {reason} Give model.path an asset (asset:minilm, "
-            "asset:smollm2), a local folder with config.json, tokenizer and safetensors weights, or a hub id that this "
-            "machine can reach."
-        ) from error
+    except Exception as error:  # broken files show as errors of many libraries
+        raise _not_loaded(spec, _reason(error)) from error
+
+
+def _reason(error: Exception) -> str:
+    """The first line of what a library says, or all of it where that line only begins a list."""
+    text = str(error).strip() or type(error).__name__
+    first = text.splitlines()[0].strip()
+    reason = " ".join(text.split()) if first.endswith(":") else first
+    return reason if reason.endswith(".") else f"{reason}."
+
+
+def _not_loaded(spec: ModelSpec, reason: str) -> HarnessError:
+    return HarnessError(
+        f"The model {spec.path!r} could not be loaded: {reason} Give model.path an asset (asset:minilm, "
+        "asset:smollm2), a local folder with config.json, tokenizer and safetensors weights, or a hub id that this "
+        "machine can reach."
+    )
+
+
+def _check_weights(spec: ModelSpec, model: nn.Module, missing: Collection[str]) -> None:
+    """transformers fills what is missing with random numbers; only BERT's pooler can be missed, as it is not used."""
+    names = {name for name, _ in model.named_parameters()}
+    lost = sorted(key for key in missing if key in names and "pooler" not in key.split("."))
+    if lost:
+        raise _not_loaded(spec, f"its files lack {len(lost)} of its weights, such as {lost[0]}.")
 
 
 @contextlib.contextmanager

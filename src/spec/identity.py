@@ -6,7 +6,7 @@ import dataclasses
 import hashlib
 import json
 import re
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 from src.spec.run import LoraSpec, ModelSpec, OptimSpec, RunSpec, TaskSpec, TrainerSpec
 
@@ -68,9 +68,14 @@ def default_study(spec: RunSpec) -> str:
 
 
 def _identity_fields(spec: Any) -> dict[str, Any]:
-    fields = {}
+    hints, fields = get_type_hints(type(spec)), {}
     for f in dataclasses.fields(spec):
-        value = getattr(spec, f.name)
-        if f.metadata.get("identity", True):
-            fields[f.name] = _identity_fields(value) if dataclasses.is_dataclass(value) else value
+        value, hint = getattr(spec, f.name), hints[f.name]
+        if not f.metadata.get("identity", True):
+            continue
+        if dataclasses.is_dataclass(value):
+            value = _identity_fields(value)
+        elif isinstance(value, int) and float in (hint, *get_args(hint)):
+            value = float(value)  # 16 and 16.0 are equal, but not in JSON
+        fields[f.name] = value
     return fields

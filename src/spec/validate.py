@@ -124,7 +124,8 @@ def _optim_checks(optim: OptimSpec) -> Iterator[Check]:
         yield f"optim.{name}", value, 0 <= value < 1, "a number in [0, 1)"
     decay = optim.weight_decay
     yield "optim.weight_decay", decay, _finite(decay) and decay >= 0, "a number of at least 0"
-    yield "optim.clip", optim.clip, optim.clip is None or optim.clip > 0, "a number above 0, or null"
+    clips = optim.clip is None or (_finite(optim.clip) and optim.clip > 0)
+    yield "optim.clip", optim.clip, clips, "a number above 0, or null"
 
 
 def _trainer_checks(trainer: TrainerSpec) -> Iterator[Check]:

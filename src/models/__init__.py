@@ -1,0 +1,1 @@
+"""Frozen base models, task heads, and the two put together with adapters."""
