@@ -66,10 +66,18 @@ def cli() -> int:
     # to have them raised, would be inherited by child processes.
     hydra_internals.run_and_report = _call
     try:
-        hydra.main(config_path=str(CONF), config_name=NAME, version_base=VERSION_BASE)(run_cell)()
+        _run_hydra()
     except (Exception, KeyboardInterrupt) as error:
         return report(error)
     return 0
+
+
+def _run_hydra() -> None:
+    try:
+        hydra.main(config_path=str(CONF), config_name="config", version_base="1.3")(run_cell)()
+    finally:
+        # Here, where a reader that has gone can be told from an error; at its exit Python could only complain.
+        sys.stdout.flush()
 
 
 def _call(func: Any) -> Any:

@@ -39,7 +39,7 @@ _DECODER = {**_ENCODER, "num_key_value_heads": 2}
 CONFIGS: dict[str, PreTrainedConfig] = {
     "bert": BertConfig(**_ENCODER),
     "roberta": RobertaConfig(**_ENCODER),
-    "gpt2": GPT2Config(vocab_size=100, n_embd=16, n_layer=2, n_head=4, n_positions=66),
+    "gpt2": GPT2Config(vocab_size=100, n_embd=16, n_layer=2, n_head=4, n_positions=66, bos_token_id=2, eos_token_id=4),
     "llama": LlamaConfig(**_DECODER),
     "mistral": MistralConfig(**_DECODER),
     "qwen2": Qwen2Config(**_DECODER),
@@ -132,3 +132,13 @@ class Recorder:
 
     def stop_requested(self) -> bool:
         return self.steps == self.stop_at
+
+
+@torch.no_grad()
+def shake(model: AdaptedModel) -> None:
+    """Give every lane's B (and head) random values, so that adapters do something."""
+    for lane in range(len(model.setups)):
+        generator = torch.Generator().manual_seed(100 + lane)
+        for name, parameter in model.parameters(lane).items():
+            if not name.endswith(".A"):
+                parameter.normal_(0.0, 0.3, generator=generator)

@@ -113,16 +113,15 @@ class PackRun:
         return {lane.index: result for lane, result in zip(whole, results, strict=True)}
 
     def _write_records(self, tested: dict[int, Result], *, interrupted: bool = False) -> list[RunRecord]:
-        """What each lane leaves, its record last."""
+        """What each lane leaves, and then, when nothing can go wrong any more, the records."""
+        for index, result in tested.items():
+            save_lane(self.model, index, self.session.run_paths(self.pack[index]), result.predictions)
         records = []
         for cell, lane, tracker in zip(self.pack, self.lanes, self.trackers, strict=True):
-            result, paths = tested.get(lane.index), self.session.run_paths(cell)
-            if result is not None:
-                save_lane(self.model, lane.index, paths, result.predictions)
             record = describe_lane(
                 cell,
                 lane,
-                result,
+                tested.get(lane.index),
                 status="interrupted" if interrupted else _status(lane),
                 pack_size=len(self.pack),
                 num_head=sum(parameter.numel() for parameter in self.model.heads[lane.index].values()),
@@ -132,7 +131,7 @@ class PackRun:
                 data=self.data.report,
                 tracking=self.session.tracking_of(tracker),
             )
-            write_record(record, paths.record)
+            write_record(record, self.session.run_paths(cell).record)
             tracker.finish(record.status, summarise(record))
             self.session.report_cell(record)
             records.append(record)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from src.errors import HarnessError
 from src.experiment.resolve import Cell
 from src.records import StudyPaths
 from src.training.checkpoint import find_steps, read_roster
@@ -55,7 +56,10 @@ def _resumed_packs(cells: Sequence[Cell], paths: StudyPaths) -> list[Pack]:
 def _latest_roster(cell: Cell, paths: StudyPaths) -> tuple[str, ...]:
     folder = paths.run(cell.run_id).checkpoints
     steps = find_steps(folder)
-    return read_roster(folder, steps[-1]) if steps else ()
+    try:
+        return read_roster(folder, steps[-1]) if steps else ()
+    except HarnessError:  # damaged: on its own the cell fails with that error and takes no other with it
+        return (cell.run_id,)
 
 
 def _chunks(cells: Sequence[Cell], size: int) -> list[Pack]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import shutil
 import sys
+import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -122,6 +123,8 @@ def _run_or_split(pack: Pack, session: Session) -> None:
         failed = error
     if len(pack) > 1:
         logger.warning("A pack of %d cells failed (%s); running it in halves", len(pack), failed)
+        # What its frames hold, such as activations, would take the memory that the halves need.
+        traceback.clear_frames(failed.__traceback__)
         middle = (len(pack) + 1) // 2
         for part in (pack[:middle], pack[middle:]):
             _run_or_split(part, session)

@@ -131,7 +131,7 @@ class AdaptedModel:
         """Inverse of `state`.
 
         Raises:
-            ValueError: names or shapes differ.
+            ValueError: names or shapes differ; nothing is changed then.
         """
         parameters = self.parameters(lane)
         if parameters.keys() != state.keys():
@@ -139,6 +139,7 @@ class AdaptedModel:
         for name, parameter in parameters.items():
             if parameter.shape != state[name].shape:
                 raise ValueError(f"{name} is {tuple(state[name].shape)}, not {tuple(parameter.shape)}")
+        for name, parameter in parameters.items():
             parameter.copy_(state[name])
 
     def merge(self) -> None:

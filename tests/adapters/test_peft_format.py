@@ -1,0 +1,141 @@
+"""The real peft loads what we save, onto the plain base model, and computes the same."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import peft
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+from src.adapters.lowrank import LowRank
+from src.adapters.peft_format import to_peft
+from src.data import IGNORED, Batch, collate
+from src.experiment.artifacts import save_lane
+from src.models.adapted import AdaptedModel
+from src.records import RunPaths
+from src.spec import TaskKind
+from tests.tiny import CONFIGS, shake, tiny, tiny_base, tiny_cell, tiny_data
+
+DECODERS = sorted(CONFIGS.keys() - {"bert", "roberta"})
+FUSED = ["q", "k", "qv", "kv", "qkv", "qkvo", "qvud", "all"]
+CASES: list[Any] = [
+    *((name, "classification", targets) for name in CONFIGS for targets in ("qv", "o", "all")),
+    *((name, "causal_lm", targets) for name in DECODERS for targets in ("qv", "all")),
+    *(("gpt2", kind, targets) for kind in ("classification", "causal_lm") for targets in FUSED),
+    ("bert", "regression", "qkvo"),
+]
+# Tolerance of what peft loads, and of merged weights, whose rounding is another.
+PRECISIONS = {torch.float64: (1e-10, 1e-10), torch.float32: (1e-6, 5e-6)}
+
+
+def make(model_type: str, kind: TaskKind, targets: str, dtype: torch.dtype) -> tuple[AdaptedModel, Batch]:
+    """A pack of two lanes, of which the second has the targets; its batch."""
+    base, data = tiny_base(model_type, kind, dtype), tiny_data(kind)
+    cells = [{"targets": "q", "rank": 1}, {"targets": targets, "rank": 3, "alpha": 6.0, "dropout": 0.1}]
+    model = AdaptedModel(base, [tiny_cell(data, base, **cell) for cell in cells], num_labels=data.num_labels, pad_id=1)
+    shake(model)
+    model.retain([1])
+    return model, collate(data.train, torch.arange(6), 1)
+
+
+def peft_logits(model: Any, run: RunPaths, batch: Batch, kind: TaskKind) -> Tensor:
+    """What a person computes who has the plain model, the run's folder and this formula."""
+    output = model(input_ids=batch.input_ids, attention_mask=batch.attention_mask)
+    if kind == "causal_lm":
+        return output.logits[:, :-1][batch.labels[:, 1:] != IGNORED]
+    head, mask = load_file(run.head), batch.attention_mask.unsqueeze(-1)
+    pooled = (output.last_hidden_state * mask).sum(dim=1) / mask.sum(dim=1)
+    return pooled.to(head["head.weight"].dtype) @ head["head.weight"].T + head["head.bias"]
+
+
+@pytest.mark.parametrize("dtype", PRECISIONS, ids=str)
+@pytest.mark.parametrize(("model_type", "kind", "targets"), CASES)
+def test_peft_computes_the_same_logits(
+    tmp_path: Path, model_type: str, kind: TaskKind, targets: str, dtype: torch.dtype
+) -> None:
+    ours, batch = make(model_type, kind, targets, dtype)
+    run = RunPaths(tmp_path)
+    save_lane(ours, 1, run, None)
+    with torch.no_grad():
+        mine = ours.forward([batch], training=False)[0].logits
+        ours.merge()
+        merged = ours.forward([batch], training=False)[0].logits
+        plain = tiny(model_type, causal_lm=kind == "causal_lm").to(dtype)
+        untouched = peft_logits(copy.deepcopy(plain), run, batch, kind)
+        theirs = peft.PeftModel.from_pretrained(plain, run.adapter)
+        loaded = peft_logits(theirs, run, batch, kind)
+        folded = peft_logits(theirs.merge_and_unload(), run, batch, kind)
+    close, merging = PRECISIONS[dtype]
+    for other, tolerance in ((loaded, close), (merged, merging), (folded, merging)):
+        torch.testing.assert_close(mine, other.to(mine.dtype), rtol=tolerance, atol=tolerance)
+    assert (mine - untouched).abs().max() > 1e-4
+
+
+@pytest.mark.parametrize(("targets", "ranks"), [("q", {3}), ("qv", {6}), ("qkv", {9}), ("qkvo", {9, 3})])
+def test_a_fused_weight_gets_one_adapter_of_the_ranks_together(tmp_path: Path, targets: str, ranks: set[int]) -> None:
+    ours, _ = make("gpt2", "causal_lm", targets, torch.float32)
+    run = RunPaths(tmp_path)
+    save_lane(ours, 1, run, None)
+    theirs = peft.PeftModel.from_pretrained(tiny("gpt2", causal_lm=True).to(torch.float32), run.adapter)
+    layers = [m for m in theirs.modules() if isinstance(m, peft.tuners.lora.LoraLayer)]
+    assert {layer.r["default"] for layer in layers} == ranks
+    assert {layer.scaling["default"] for layer in layers} == {6.0 / 3}
+    assert len(layers) == 2 * (1 + ("o" in targets))
+
+
+@pytest.mark.parametrize("layers", ["0-0", "1-1"])
+def test_only_the_layers_that_were_adapted_are_named(tmp_path: Path, layers: str) -> None:
+    base, data = tiny_base("bert", dtype=torch.float32), tiny_data()
+    ours = AdaptedModel(base, [tiny_cell(data, base, targets="od", layers=layers)], num_labels=3, pad_id=1)
+    shake(ours)
+    run = RunPaths(tmp_path)
+    save_lane(ours, 0, run, None)
+    theirs = peft.PeftModel.from_pretrained(tiny("bert").to(torch.float32), run.adapter)
+    adapted = [name for name, m in theirs.named_modules() if isinstance(m, peft.tuners.lora.LoraLayer)]
+    stem = f"base_model.model.encoder.layer.{layers[0]}"
+    assert sorted(adapted) == [f"{stem}.attention.output.dense", f"{stem}.output.dense"]
+    with torch.no_grad():
+        batch = collate(data.train, torch.arange(6), 1)
+        mine = ours.forward([batch], training=False)[0].logits
+        torch.testing.assert_close(mine, peft_logits(theirs, run, batch, "classification"), rtol=1e-6, atol=1e-6)
+
+
+def test_peft_can_train_on_from_what_was_saved(tmp_path: Path) -> None:
+    """Every tensor finds its parameter: peft's own state after loading is what the file holds."""
+    ours, _ = make("gpt2", "causal_lm", "qvod", torch.float32)
+    run = RunPaths(tmp_path)
+    save_lane(ours, 1, run, None)
+    plain = tiny("gpt2", causal_lm=True).to(torch.float32)
+    theirs = peft.PeftModel.from_pretrained(plain, run.adapter, is_trainable=True)
+    state = peft.get_peft_model_state_dict(theirs, save_embedding_layers=False)
+    saved = load_file(run.adapter_weights)
+    assert state.keys() == saved.keys()
+    assert all(torch.equal(state[name], saved[name]) for name in saved)
+    assert {p.requires_grad for name, p in theirs.named_parameters() if "lora_" in name} == {True}
+    assert peft.PeftConfig.from_pretrained(run.adapter).lora_dropout == 0.1
+
+
+def test_fused_factors_equal_the_letters_side_by_side() -> None:
+    """The product of the stacked factors is each letter's delta W in its own rows, and zero elsewhere."""
+    base = tiny_base("gpt2")
+    projections = [p for p in base.projections if p.layer == 0 and p.letter in "kv"]
+    draw = torch.Generator().manual_seed(0)
+
+    def factor(*shape: int) -> torch.nn.Parameter:
+        return torch.nn.Parameter(torch.randn(*shape, generator=draw, dtype=torch.float64))
+
+    adapters = {
+        p.key: LowRank(factor(rank, 16), factor(16, rank), 2.0, p.start, 0.0)
+        for rank, p in zip((2, 3), projections, strict=True)
+    }
+    made = to_peft(projections, adapters, prefix="", source="x", causal_lm=False)
+    a, b = (made.tensors[f"base_model.model.h.0.attn.c_attn.lora_{matrix}.weight"] for matrix in "AB")
+    assert (tuple(a.shape), tuple(b.shape)) == ((5, 16), (48, 5))
+    scale = made.config["lora_alpha"] / made.config["r"]
+    by_hand = torch.cat([torch.zeros(16, 16, dtype=torch.float64), *(adapters[p.key].delta() for p in projections)])
+    torch.testing.assert_close(scale * b @ a, by_hand, rtol=1e-12, atol=1e-12)
