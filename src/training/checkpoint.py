@@ -59,7 +59,12 @@ def read_roster(folder: Path, step: int) -> tuple[str, ...]:
     Raises:
         HarnessError: the checkpoint is damaged.
     """
-    return tuple(_read_json(_step_folder(folder, step))["roster"])
+    source = _step_folder(folder, step)
+    values = _read_json(source)
+    try:
+        return tuple(values["roster"])
+    except (KeyError, TypeError) as error:
+        raise _damaged(source, error) from error
 
 
 def load_lane(model: AdaptedModel, lane: Lane, folder: Path, step: int) -> None:

@@ -1,0 +1,138 @@
+"""Which cells train together: those that share base, data and loop; and those that were together before."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from src.experiment.plan import Pack, common_step, plan_packs, share_key
+from src.experiment.resolve import Cell, resolve_cells
+from src.records import StudyPaths
+from tests.experiment.workplace import Workplace, build
+
+NOWHERE = StudyPaths.of("nowhere", "study")
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Workplace:
+    return build(tmp_path_factory.mktemp("place"))
+
+
+@pytest.fixture(scope="module")
+def many(place: Workplace) -> list[Cell]:
+    """Eighteen cells: three sizes, two seeds, three loops or tasks."""
+    loops: list[dict[str, int]] = [{}, {"batch_size": 4}, {"max_length": 12}]
+    specs = [
+        place.spec(targets, 2, seed=seed, **loop) for targets in ("q", "qv", "all") for seed in (0, 1) for loop in loops
+    ]
+    return resolve_cells(specs, place.cache)
+
+
+def save_checkpoint(paths: StudyPaths, cell: Cell, step: int, roster: Sequence[Cell]) -> None:
+    folder = paths.run(cell.run_id).checkpoints / f"step-{step:08d}"
+    folder.mkdir(parents=True)
+    (folder / "state.json").write_text(json.dumps({"roster": [member.run_id for member in roster]}))
+
+
+def ids(packs: Sequence[Pack]) -> list[list[str]]:
+    return [[cell.run_id for cell in pack] for pack in packs]
+
+
+@given(data=st.data(), size=st.integers(1, 9))
+def test_every_cell_is_in_one_pack_with_cells_it_can_share_with(
+    many: list[Cell], data: st.DataObject, size: int
+) -> None:
+    cells = data.draw(st.lists(st.sampled_from(many), unique_by=lambda cell: cell.run_id))
+    packs = plan_packs(cells, size, NOWHERE)
+    planned = [cell.run_id for pack in packs for cell in pack]
+    assert sorted(planned) == sorted(cell.run_id for cell in cells)
+    for pack in packs:
+        assert 1 <= len(pack) <= size
+        assert len({share_key(cell) for cell in pack}) == 1
+    groups = {share_key(cell) for cell in cells}
+    sizes = [sum(share_key(cell) == key for cell in cells) for key in groups]
+    assert len(packs) == sum(-(-count // size) for count in sizes)
+
+
+def test_cells_of_one_seed_stand_side_by_side(many: list[Cell]) -> None:
+    (pack, *_) = plan_packs(many, 8, NOWHERE)
+    assert [cell.spec.seed for cell in pack] == [0, 0, 0, 1, 1, 1]
+    assert [len({cell.spec.seed for cell in p}) for p in plan_packs(many, 3, NOWHERE)] == [1] * 6
+
+
+def test_what_only_shapes_a_lane_does_not_part_cells(place: Workplace) -> None:
+    specs = [
+        place.spec("q", 1), place.spec("all", 8, alpha=1.0), place.spec("none"), place.spec("o", None, budget=500),
+        place.spec("q", 1, lr=0.5, schedule="cosine", clip=None, weight_decay=0.1), place.spec("q", 1, seed=7),
+        place.spec("q", 1, dropout=0.5, init="gaussian", layers="0-0", label_smoothing=0.1),
+    ]  # fmt: skip
+    (pack,) = plan_packs(resolve_cells(specs, place.cache), 8, NOWHERE)
+    assert len(pack) == len(specs)
+
+
+@pytest.mark.parametrize(
+    "change", [{"batch_size": 4}, {"accumulation": 2}, {"max_steps": 5}, {"eval_every": 2}, {"dtype": "float64"},
+               {"patience": 1}, {"max_length": 20}, {"split_seed": 1}, {"train_size": 30}, {"metric": "loss"},
+               {"checkpoint_every": 5}],
+    ids=str,
+)  # fmt: skip
+def test_what_the_loop_or_the_data_share_parts_cells(place: Workplace, change: dict[str, object]) -> None:
+    cells = resolve_cells([place.spec("q", 1), place.spec("q", 2, **change)], place.cache)
+    assert len(plan_packs(cells, 8, NOWHERE)) == 2
+
+
+def test_a_language_model_without_adapters_has_nothing_to_train_beside_others(tmp_path: Path) -> None:
+    place = build(tmp_path, "gpt2", "causal_lm")
+    cells = resolve_cells([place.spec("none"), place.spec("q"), place.spec("v")], place.cache)
+    assert [len(pack) for pack in plan_packs(cells, 8, NOWHERE)] == [1, 2]
+
+
+def test_cells_that_were_together_continue_together_in_their_order(many: list[Cell], tmp_path: Path) -> None:
+    paths = StudyPaths.of(tmp_path, "study")
+    group = [cell for cell in many if share_key(cell) == share_key(many[0])]
+    first, second, fresh = group[3:1:-1], group[:2], group[4:]
+    for roster, step in ((first, 4), (second, 8)):
+        for cell in roster:
+            save_checkpoint(paths, cell, step, roster)
+    *resumed, last = plan_packs(group, 8, paths)
+    assert sorted(ids(resumed)) == sorted(ids([tuple(first), tuple(second)]))
+    assert sorted(common_step(pack, paths) for pack in resumed) == [4, 8]
+    assert ids([last]) == ids([tuple(sorted(fresh, key=lambda cell: cell.spec.seed))])
+    assert common_step(last, paths) == 0
+
+
+def test_a_member_that_is_done_is_not_waited_for(many: list[Cell], tmp_path: Path) -> None:
+    paths = StudyPaths.of(tmp_path, "study")
+    group = [cell for cell in many if share_key(cell) == share_key(many[0])]
+    for cell in group[:3]:
+        save_checkpoint(paths, cell, 4, group[:3])
+    (pack,) = plan_packs(group[1:3], 8, paths)
+    assert ids([pack]) == ids([tuple(group[1:3])])
+    assert common_step(pack, paths) == 4
+
+
+def test_the_newest_checkpoint_that_all_have_counts(many: list[Cell], tmp_path: Path) -> None:
+    """Killed while writing step 8: one lane has it, the other does not."""
+    paths = StudyPaths.of(tmp_path, "study")
+    pair = (many[0], many[3])
+    for cell in pair:
+        save_checkpoint(paths, cell, 4, pair)
+    save_checkpoint(paths, pair[0], 8, pair)
+    (pack,) = plan_packs(pair, 8, paths)
+    assert ids([pack]) == ids([pair])
+    assert common_step(pack, paths) == 4
+
+
+def test_a_cell_whose_checkpoint_is_damaged_stands_alone(many: list[Cell], tmp_path: Path) -> None:
+    paths = StudyPaths.of(tmp_path, "study")
+    group = [cell for cell in many if share_key(cell) == share_key(many[0])][:3]
+    for cell in group:
+        save_checkpoint(paths, cell, 4, group)
+    (paths.run(group[1].run_id).checkpoints / "step-00000004" / "state.json").write_text("{")
+    packs = plan_packs(group, 8, paths)
+    assert sorted(ids(packs)) == sorted(ids([(group[0], group[2]), (group[1],)]))
