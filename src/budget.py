@@ -116,6 +116,8 @@ def split_arguments(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
         key, sign, value = argument.partition("=")
         if key in {"targets", "lora.targets"}:
             target_sets = [canonical_targets(text.strip(), key) for text in value.split(",")]
+            if "none" in target_sets:
+                raise ConfigError(key, "none", "sets that adapt something, such as q,qv,all")
         else:
             overrides.append(f"{SHORT.get(key, key)}{sign}{value}")
     if not any(override.startswith(tuple(f"{key}=" for key in SHORT.values())) for override in overrides):

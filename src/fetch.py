@@ -27,8 +27,10 @@ def fetch(spec: RunSpec, settings: Settings) -> None:
         HarnessError: the model or the data cannot be had.
     """
     # Torch and transformers come with it: neither --help nor a wrong config should wait for them.
+    from src.experiment.console import configure_logging  # noqa: PLC0415
     from src.experiment.resources import Resources  # noqa: PLC0415
 
+    configure_logging(None)
     resources = Resources("cpu", Path(settings.cache_dir))
     base = resources.base(spec)
     print(f"model {spec.model.path}: {base.num_parameters:,} parameters, in {_place(base.source)}", flush=True)

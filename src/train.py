@@ -78,7 +78,7 @@ def cli() -> int:
 
 def _run_hydra() -> None:
     try:
-        hydra.main(config_path=str(CONF), config_name="config", version_base="1.3")(run_cell)()
+        hydra.main(config_path=str(CONF), config_name=NAME, version_base=VERSION_BASE)(run_cell)()
     finally:
         # Here, where a reader that has gone can be told from an error; at its exit Python could only complain.
         sys.stdout.flush()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -105,8 +104,3 @@ class LoraLinear(nn.Module):
         keep = torch.empty(batch, own, width, dtype=torch.bool, device=x.device)
         keep.bernoulli_(1.0 - adapter.dropout, generator=roster.generators[roster.lanes[block]])
         return F.pad(keep, (0, 0, 0, length - own)).flatten(0, 1)
-
-
-def find_layers(model: nn.Module) -> Sequence[LoraLinear]:
-    """All adapted layers of a model, in module order."""
-    return [module for module in model.modules() if isinstance(module, LoraLinear)]

@@ -29,7 +29,7 @@ class TaskData:
         num_labels: outputs of the head: the number of classes, 1 for regression, 0 for causal_lm.
         pad_id: token that fills up a batch: the tokenizer's pad token, else its end of sequence, else 0.
         report: plain JSON values for the run's record: sizes, what was dropped and why, tokens, the share of the
-            largest class in validation, and the SHA-256 of the data.
+            largest class in validation, the SHA-256 of the data, and label_names.
     """
 
     spec: TaskSpec
@@ -66,7 +66,7 @@ def load_task(spec: TaskSpec, tokenizer: Any, cache_dir: Path) -> TaskData:
         incomplete = read[role][1] if role in read else 0
         reports[role] = _split_report(splits, role, incomplete, tokens[role]) | counts
     num_labels = {"classification": len(names or ()), "regression": 1, "causal_lm": 0}[spec.kind]
-    report = _report(splits.rows, spec, reports)
+    report = _report(splits.rows, spec, reports) | {"label_names": None if names is None else list(names)}
     return TaskData(spec, **tokens, label_names=names, num_labels=num_labels, pad_id=_pad_id(tokenizer), report=report)
 
 

@@ -63,10 +63,13 @@ class _StudyLog(logging.FileHandler):
             sys.stderr.write(f"Lines are missing from {self.baseFilename}: {sys.exc_info()[1]}.\n")
 
 
-def configure_logging(study_log: Path) -> None:
+def configure_logging(study_log: Path | None) -> None:
     """Send the logger ``src`` to `study_log` with times, and to the console: warnings, or everything in a pipe.
 
     A second call takes the place of the first. Lines do not reach the root logger, which belongs to others.
+
+    Args:
+        study_log: None before the study's bars take over the terminal; everything goes to the console until then.
 
     Raises:
         WriteError: the log cannot be written.
@@ -76,14 +79,18 @@ def configure_logging(study_log: Path) -> None:
         if isinstance(handler, _StandardError | _StudyLog):
             logger.removeHandler(handler)
             handler.close()
-    file = _open_log(study_log)
-    file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     console = _StandardError()
-    console.setLevel(logging.WARNING if is_interactive(sys.stderr) else logging.INFO)
-    logger.addHandler(file)
-    logger.addHandler(console)
+    console.setLevel(logging.WARNING if study_log and is_interactive(sys.stderr) else logging.INFO)
+    for handler in [console] if study_log is None else [_file_handler(study_log), console]:
+        logger.addHandler(handler)
     logger.setLevel(logging.INFO)
     logger.propagate = False
+
+
+def _file_handler(study_log: Path) -> _StudyLog:
+    file = _open_log(study_log)
+    file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    return file
 
 
 def print_table(study: StudyTable, answer: Sequence[str], paths: StudyPaths) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from src.experiment.console import Progress
@@ -21,6 +21,7 @@ class PackObserver:
         lanes: all lanes of the pack, also those that have ended.
         folders: where each lane's checkpoints go.
         trackers: one for each lane.
+        context: what a checkpoint is only good for.
     """
 
     def __init__(
@@ -33,9 +34,10 @@ class PackObserver:
         progress: Progress,
         stop: threading.Event,
         log_every: int,
+        context: Mapping[str, str],
     ) -> None:
         self.model, self.lanes, self.folders, self.trackers = model, lanes, folders, trackers
-        self.progress, self.stop, self.log_every = progress, stop, log_every
+        self.progress, self.stop, self.log_every, self.context = progress, stop, log_every, context
 
     def stepped(self, lanes: Sequence[Lane], losses: dict[int, float], norms: dict[int, float], tokens: int) -> None:
         """Move the bars; mirror training metrics every `log_every` steps."""
@@ -45,7 +47,7 @@ class PackObserver:
                 metrics = {
                     "train/loss": losses[lane.index],
                     "train/grad_norm": norms[lane.index],
-                    "train/lr": lane.lr_factor * lane.spec.optim.lr,
+                    "train/lr": lane.last_lr,
                     "train/tokens": lane.tokens,
                     "train/tokens_per_s": lane.tokens / lane.train_seconds if lane.train_seconds else None,
                 }
@@ -61,7 +63,7 @@ class PackObserver:
 
     def checkpoint(self) -> None:
         """Save every lane of the pack."""
-        save_lanes(self.model, self.lanes, self.folders)
+        save_lanes(self.model, self.lanes, self.folders, self.context)
 
     def stop_requested(self) -> bool:
         """Whether SIGINT or SIGTERM came."""

@@ -13,7 +13,9 @@ from src.training import Lane
 from src.training.evaluate import Result
 
 
-def describe_failure(cell: Cell, error: BaseException, env: dict[str, Any]) -> RunRecord:
+def describe_failure(
+    cell: Cell, error: BaseException, env: dict[str, Any], tracking: dict[str, str | None]
+) -> RunRecord:
     """The record of a cell whose code raised: cause and traceback, and only what is known without training."""
     cause = Failure(type(error).__name__, str(error), "".join(traceback.format_exception(error)))
     return RunRecord(
@@ -28,7 +30,7 @@ def describe_failure(cell: Cell, error: BaseException, env: dict[str, Any]) -> R
         memory={"peak_bytes": None},
         env=env,
         data={},
-        tracking={"backend": None, "id": None},
+        tracking=tracking,
     )
 
 

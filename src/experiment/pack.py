@@ -52,6 +52,11 @@ class PackRun:
         reset_peak_memory(session.resources.device)
         setups = [cell.setup for cell in pack]
         self.model = AdaptedModel(self.base, setups, num_labels=self.data.num_labels, pad_id=self.data.pad_id)
+        self.context = {
+            "dtype": str(session.resources.dtype(pack[0].spec.trainer.dtype)),
+            "device": session.resources.device.type,
+            "data": str(self.data.report.get("sha256")),
+        }
         self.trackers: list[RunTracker] = []
         self.lanes: list[Lane] = []
 
@@ -67,6 +72,7 @@ class PackRun:
             progress=self.session.progress,
             stop=self.session.stop,
             log_every=self.session.settings.tracking.log_every,
+            context=self.context,
         )
         try:
             train_pack(self.model, self.data, self.lanes, observer)
@@ -95,7 +101,7 @@ class PackRun:
             steps = total_steps(self.data, cell.spec.trainer) if parameters else 0
             self.lanes.append(Lane(index, cell.run_id, cell.spec, parameters, steps))
             if step:
-                load_lane(self.model, self.lanes[index], self.session.run_paths(cell).checkpoints, step)
+                load_lane(self.model, self.lanes[index], self.session.run_paths(cell).checkpoints, step, self.context)
         if step:
             logger.info("Continuing %d cells from step %d", len(self.pack), step)
         labels = [slug(cell.spec) for cell in self.pack]

@@ -20,7 +20,7 @@ def plan_packs(cells: Sequence[Cell], pack_size: int, paths: StudyPaths) -> list
     The rest is grouped by what a pack must share, cells of one seed side by side: they see the same batches, so no
     row is padded for the sake of another lane.
     """
-    resumed = _resumed_packs(cells, paths)
+    resumed = [pack for whole in _resumed_packs(cells, paths) for pack in _chunks(whole, pack_size)]
     taken = {cell.run_id for pack in resumed for cell in pack}
     fresh = sorted((cell for cell in cells if cell.run_id not in taken), key=lambda cell: cell.spec.seed)
     groups: dict[Any, list[Cell]] = {}
@@ -42,15 +42,17 @@ def common_step(pack: Pack, paths: StudyPaths) -> int:
 
 
 def _resumed_packs(cells: Sequence[Cell], paths: StudyPaths) -> list[Pack]:
-    """Cells with checkpoints, as they were together when the newest was written."""
-    rosters: dict[tuple[Any, ...], dict[str, Cell]] = {}
+    """Cells with checkpoints, as they were together when the newest was written.
+
+    Members of such a pack that have none yet belong to it as well: it was killed while writing its first ones.
+    """
+    free = {cell.run_id: cell for cell in cells}
+    packs: list[Pack] = []
     for cell in cells:
-        roster = _latest_roster(cell, paths)
-        if roster:
-            rosters.setdefault((roster, share_key(cell)), {})[cell.run_id] = cell
-    return [
-        tuple(members[run_id] for run_id in roster if run_id in members) for (roster, _), members in rosters.items()
-    ]
+        roster = _latest_roster(cell, paths) if cell.run_id in free else ()
+        pack = tuple(free.pop(run_id) for run_id in roster if run_id in free)
+        packs += [pack] if pack else []
+    return packs
 
 
 def _latest_roster(cell: Cell, paths: StudyPaths) -> tuple[str, ...]:

@@ -19,7 +19,7 @@ logger = logging.getLogger(__name__)
 
 
 class Resources:
-    """Loads on first use and keeps what was used last.
+    """Loads on first use; keeps all data, which are small, and the base that was used last.
 
     Attributes:
         device: where everything trains.
@@ -28,7 +28,7 @@ class Resources:
     def __init__(self, device: str, cache_dir: Path) -> None:
         self.device, self.cache_dir = resolve_device(device), cache_dir
         self._bases = functools.lru_cache(maxsize=1)(self._load_base)
-        self._tasks = functools.lru_cache(maxsize=2)(self._load_task)
+        self._tasks = functools.cache(self._load_task)
 
     def dtype(self, requested: DType) -> torch.dtype:
         """The base's precision on this device."""
@@ -45,6 +45,7 @@ class Resources:
 
     def _load_base(self, model: ModelSpec, kind: TaskKind, dtype: DType, attention: Attention) -> Base:
         started = time.perf_counter()
+        self._bases.cache_clear()  # before the next one is loaded, so that there are never two in memory
         base = load_base(model, kind, self.cache_dir, device=self.device, dtype=self.dtype(dtype), attention=attention)
         logger.info("Loaded %s (%s parameters) in %.1f s", model.path, f"{base.num_parameters:,}", _since(started))
         return base

@@ -43,7 +43,7 @@ class Session:
     def start_tracker(self, cell: Cell) -> RunTracker:
         """Begin the cell's mirror, or continue the one that an earlier attempt began."""
         paths, spec = self.run_paths(cell), cell.spec
-        previous = _read_tracking_id(paths)
+        previous = read_tracking_id(paths)
         size = "none" if cell.setup.allocation.rank == 0 else f"r{cell.setup.allocation.rank}"
         info = RunInfo(
             run_id=cell.run_id,
@@ -55,7 +55,7 @@ class Session:
             previous_id=previous,
         )
         tracker = self.tracker.start(info)
-        if tracker.tracking_id != previous:
+        if tracker.tracking_id not in {previous, None}:
             write_json_atomic(paths.tracking, self.tracking_of(tracker))
         return tracker
 
@@ -70,6 +70,11 @@ class Session:
         backend = None if tracker.tracking_id is None else self.settings.tracking.backend
         return {"backend": backend, "id": tracker.tracking_id}
 
+    def known_tracking(self, cell: Cell) -> dict[str, str | None]:
+        """The ``tracking`` of a cell whose tracker is out of reach: what its folder says."""
+        known = read_tracking_id(self.run_paths(cell))
+        return {"backend": None if known is None else self.settings.tracking.backend, "id": known}
+
     def report_cell(self, record: RunRecord) -> None:
         """Tell the progress display that a record was written."""
         self.progress.cell_done(record.run_id, record.status, score_of(record))
@@ -81,7 +86,8 @@ def score_of(record: RunRecord) -> float | None:
     return None if scores is None else scores.get(record.spec["task"]["metric"])
 
 
-def _read_tracking_id(paths: RunPaths) -> str | None:
+def read_tracking_id(paths: RunPaths) -> str | None:
+    """The id that an earlier attempt at a run had, None without one."""
     with contextlib.suppress(OSError, ValueError, AttributeError):
         value = json.loads(paths.tracking.read_text()).get("id")
         return value if isinstance(value, str) else None

@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from src.errors import HarnessError, InterruptedRunError, WriteError
+from src.data import TaskData
+from src.errors import BadCellsError, ConfigError, HarnessError, InterruptedRunError, WriteError
 from src.experiment.console import configure_logging, make_progress, print_table
 from src.experiment.outcome import describe_failure
 from src.experiment.pack import run_pack
@@ -28,7 +29,7 @@ from src.records import (
     write_record,
     write_report,
 )
-from src.spec import RunSpec, Settings
+from src.spec import RunSpec, Settings, slug
 from src.tracking import make_tracker
 
 logger = logging.getLogger(__name__)
@@ -63,50 +64,85 @@ def run_study(specs: Sequence[RunSpec], settings: Settings) -> StudyOutcome:
         InterruptedRunError: a stop was requested; the same command continues the study.
         HarnessError: the model or the data cannot be loaded, or the output folder cannot be written.
     """
-    cells = resolve_cells(specs, Path(settings.cache_dir))
+    configure_logging(None)
+    resources = Resources(settings.device, Path(settings.cache_dir))
+    cells = resolve_cells(specs, resources.cache_dir)
     paths = StudyPaths.of(settings.output_dir, settings.study)
     unique = list({cell.run_id: cell for cell in cells}.values())
+    pending = unique if settings.rerun else [cell for cell in unique if not is_done(cell, paths, resources)]
+    check_data(pending, resources)
     configure_logging(paths.log)
     if settings.rerun:
         _forget(unique, paths)
-    pending = [cell for cell in unique if not is_done(cell, paths)]
     logger.info("Study %s: %d cells, %d of them done", paths.name, len(unique), len(unique) - len(pending))
     try:
-        _run_pending(pending, len(unique), settings, paths)
-    except InterruptedRunError:
+        _run_pending(pending, len(unique), settings, paths, resources)
+    finally:
         _report(paths, settings)
-        raise
-    _report(paths, settings)
     return StudyOutcome(tuple(_read(cell, paths) for cell in cells))
 
 
-def is_done(cell: Cell, paths: StudyPaths) -> bool:
-    """Completed, or diverged (which would only diverge again)."""
+def is_done(cell: Cell, paths: StudyPaths, resources: Resources) -> bool:
+    """Completed, or diverged (which would only diverge again), on the data as they are now.
+
+    Only local files are compared: what an asset or a hub id stands for does not change under its name.
+    """
     record = _read(cell, paths)
-    return record is not None and record.status in {"completed", "diverged"}
+    if record is None or record.status not in {"completed", "diverged"}:
+        return False
+    local = Path(cell.spec.task.path).expanduser().exists()
+    if local and record.data.get("sha256") != resources.data(cell.spec).report["sha256"]:
+        logger.warning("%s was trained on other contents of %s and runs again", cell.run_id, cell.spec.task.path)
+        return False
+    return True
 
 
-def _run_pending(pending: Sequence[Cell], total: int, settings: Settings, paths: StudyPaths) -> None:
+def check_data(cells: Sequence[Cell], resources: Resources) -> None:
+    """Load the data of every cell, and the base of the first: what is wrong with them is found before any training.
+
+    Raises:
+        ConfigError: the data of the only cell do not fit its config.
+        BadCellsError: names each cell whose data do not fit its config.
+        HarnessError: data or model cannot be had.
+    """
+    problems: list[tuple[str, ConfigError]] = []
+    for cell in cells:
+        try:
+            _check_metric(cell.spec, resources.data(cell.spec))
+        except ConfigError as error:
+            if len(cells) == 1:
+                raise
+            problems.append((slug(cell.spec), error))
+    if problems:
+        raise BadCellsError(problems, len(cells))
+    if cells:
+        resources.base(cells[0].spec)
+
+
+def _check_metric(spec: RunSpec, data: TaskData) -> None:
+    if spec.task.metric == "f1" and data.num_labels != 2:
+        raise ConfigError(
+            "task.metric", "f1", f"macro_f1 or accuracy: f1 is for two classes, here are {data.num_labels}"
+        )
+
+
+def _run_pending(
+    pending: Sequence[Cell], total: int, settings: Settings, paths: StudyPaths, resources: Resources
+) -> None:
     if not pending:
         return
-    resources = Resources(settings.device, Path(settings.cache_dir))
     progress, tracker = make_progress(sys.stderr), make_tracker(settings.tracking)
     try:
         with stop_on_signals() as stop:
             session = Session(settings, paths, resources, progress, tracker, stop)
             progress.start_study(total, total - len(pending))
             for pack in plan_packs(pending, settings.pack_size, paths):
-                _load(pack, resources)
+                # Outside of the pack: what is wrong with a base is wrong with the study, not with one cell.
+                resources.base(pack[0].spec)
                 _run_or_split(pack, session)
     finally:
         progress.stop()
         tracker.close()
-
-
-def _load(pack: Pack, resources: Resources) -> None:
-    """Base and data first: what is wrong with them is wrong with the study, not with one cell."""
-    resources.base(pack[0].spec)
-    resources.data(pack[0].spec)
 
 
 def _run_or_split(pack: Pack, session: Session) -> None:
@@ -129,7 +165,7 @@ def _run_or_split(pack: Pack, session: Session) -> None:
         for part in (pack[:middle], pack[middle:]):
             _run_or_split(part, session)
         return
-    record = describe_failure(pack[0], failed, session.environment(pack[0]))
+    record = describe_failure(pack[0], failed, session.environment(pack[0]), session.known_tracking(pack[0]))
     write_record(record, session.run_paths(pack[0]).record)
     session.report_cell(record)
     logger.error("%s failed: %s: %s", record.run_id, type(failed).__name__, failed, exc_info=failed)

@@ -83,7 +83,13 @@ class AdaptedModel:
         return self.roster.lanes
 
     def retain(self, lanes: Sequence[int]) -> None:
-        """Let only these lanes take part from now on."""
+        """Let only these lanes take part from now on.
+
+        Raises:
+            RuntimeError: others than before while merged.
+        """
+        if self.merged and tuple(lanes) != self.lanes:
+            raise RuntimeError("a merged model answers for one lane only; call unmerge() first")
         self.roster.lanes = tuple(lanes)
 
     def forward(self, batches: Sequence[Batch], *, training: bool) -> list[LaneOutput]:
@@ -146,8 +152,10 @@ class AdaptedModel:
         """Fold the only participating lane's delta W into the base: same outputs, no extra product.
 
         Raises:
-            RuntimeError: not exactly one lane takes part.
+            RuntimeError: merged already, or not exactly one lane takes part.
         """
+        if self.merged:
+            raise RuntimeError("already merged")
         if len(self.lanes) != 1:
             raise RuntimeError(f"merge needs exactly one lane, {len(self.lanes)} take part; call retain([lane]) first")
         for layer in self.layers:
@@ -163,6 +171,7 @@ class AdaptedModel:
     def detach(self) -> None:
         """Give the base back as it was."""
         detach(self.base.backbone)
+        self.merged = False
 
     def _stack(self, batches: Sequence[Batch]) -> dict[str, Tensor]:
         """The backbone's inputs: row blocks one under the other, padded to the longest, (lanes * b) x L."""

@@ -60,8 +60,10 @@ def local_source(spec: ModelSpec, cache_dir: Path) -> str:
         ConfigError, HarnessError: no such asset or folder.
     """
     if spec.path.startswith("asset:"):
-        folder = resolve_asset(spec.path, cache_dir)
+        folder = resolve_asset(spec.path, cache_dir, "model.path")
         ggufs = list(folder.glob("*.gguf"))
+        if not ggufs and not (folder / "config.json").exists():
+            raise ConfigError("model.path", spec.path, "an asset that holds a model: asset:minilm or asset:smollm2")
         return str(_converted(ggufs[0], cache_dir) if ggufs else folder)
     folder = Path(spec.path).expanduser()
     if folder.is_dir():

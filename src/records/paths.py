@@ -4,7 +4,7 @@
     study.log
     report/             table.md, table.csv
     runs/<run_id>/
-        record.json     written last: its presence is completion
+        record.json     written last; its status says how the run ended
         adapter/        adapter_config.json, adapter_model.safetensors (peft's layout)
         head.safetensors
         predictions.safetensors
@@ -46,7 +46,7 @@ class RunPaths:
 
     @property
     def predictions(self) -> Path:
-        """Predictions for each example of validation and test."""
+        """Prediction for each example of test: class id (data.label_names of the record) or number."""
         return self.root / "predictions.safetensors"
 
     @property

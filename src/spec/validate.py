@@ -19,6 +19,7 @@ METRICS = {
 }
 LOWER_IS_BETTER = frozenset({"loss", "perplexity", "mse"})
 _LAYERS = re.compile(r"(\d+)-(\d+)")
+_LAYERS_ALLOWED = "a-b, the first and the last layer counted from 0, such as 0-5 or 3-3; or null for all"
 Check = tuple[str, object, bool, str]
 
 
@@ -112,7 +113,7 @@ def _lora_checks(lora: LoraSpec) -> Iterator[Check]:
     yield "lora.budget", lora.budget, lora.budget is None or lora.budget >= 1, whole
     yield "lora.alpha", lora.alpha, _finite(lora.alpha) and lora.alpha > 0, "a number above 0"
     yield "lora.dropout", lora.dropout, 0 <= lora.dropout < 1, "a number in [0, 1)"
-    yield "lora.layers", lora.layers, lora.layers is None or bool(_LAYERS.fullmatch(lora.layers)), "a-b, or null"
+    yield "lora.layers", lora.layers, lora.layers is None or bool(_LAYERS.fullmatch(lora.layers)), _LAYERS_ALLOWED
 
 
 def _optim_checks(optim: OptimSpec) -> Iterator[Check]:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,10 +29,15 @@ from src.training.lane import Evaluation, Lane, LossMeter
 _MOMENTS = ("exp_avg", "exp_avg_sq")
 
 
-def save_lanes(model: AdaptedModel, lanes: Sequence[Lane], folders: Sequence[Path]) -> None:
+def save_lanes(
+    model: AdaptedModel, lanes: Sequence[Lane], folders: Sequence[Path], context: Mapping[str, str] | None = None
+) -> None:
     """Write a checkpoint of each lane of a pack, ended ones too, then remove the older ones.
 
     All are filed under the pack's step, which is that of its furthest lane.
+
+    Args:
+        context: what has to be the same to continue (precision, kind of device, data).
 
     Raises:
         HarnessError: the system refused to write; older checkpoints are still there.
@@ -41,7 +46,9 @@ def save_lanes(model: AdaptedModel, lanes: Sequence[Lane], folders: Sequence[Pat
     for lane, folder in zip(lanes, folders, strict=True):
         with atomic_folder(_step_folder(folder, step)) as scratch:
             (scratch / "state.safetensors").write_bytes(save(_tensors(model, lane)))
-            write_json_atomic(scratch / "state.json", {"roster": roster, **_values(lane)})
+            write_json_atomic(
+                scratch / "state.json", {"roster": roster, "context": dict(context or {}), **_values(lane)}
+            )
     for folder in folders:
         for older in find_steps(folder):
             if older < step:
@@ -67,21 +74,27 @@ def read_roster(folder: Path, step: int) -> tuple[str, ...]:
         raise _damaged(source, error) from error
 
 
-def load_lane(model: AdaptedModel, lane: Lane, folder: Path, step: int) -> None:
+def load_lane(
+    model: AdaptedModel, lane: Lane, folder: Path, step: int, context: Mapping[str, str] | None = None
+) -> None:
     """Put a lane back to where the checkpoint was written.
 
+    Args:
+        context: as at `save_lanes`.
+
     Raises:
-        HarnessError: the checkpoint is damaged or belongs to another configuration.
+        HarnessError: the checkpoint is damaged, or belongs to another configuration or context.
     """
     source = _step_folder(folder, step)
     values = _read_json(source)
     try:
+        _check_context(source, values["context"], dict(context or {}))
         tensors = load_file(source / "state.safetensors")
         model.load_state(lane.index, _part(tensors, "param"))
         _restore_moments(lane, tensors, step)
         _generator(model, lane).set_state(tensors["dropout_generator"])
         _restore_values(lane, values, _part(tensors, "best"))
-    except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError, RuntimeError) as error:
         raise _damaged(source, error) from error
 
 
@@ -146,6 +159,15 @@ def _read_json(folder: Path) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         raise _damaged(folder, error) from error
     return values
+
+
+def _check_context(folder: Path, then: Mapping[str, str], now: Mapping[str, str]) -> None:
+    for name, value in now.items():
+        if then.get(name) != value:
+            raise HarnessError(
+                f"The checkpoint {folder} was written with {name} {then.get(name)}, and this start has {value}, which "
+                "would give another result. Continue as it was begun, or run with rerun=true."
+            )
 
 
 def _damaged(folder: Path, error: Exception) -> HarnessError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -25,10 +26,12 @@ class Result:
     Attributes:
         metrics: by name, None where undefined.
         predictions: one value an example in the split's order (class or number); None for causal_lm.
+        finite: whether the loss is a number; what is scored on NaN logits means nothing.
     """
 
     metrics: dict[str, float | None]
     predictions: Tensor | None
+    finite: bool
 
 
 @dataclass
@@ -80,8 +83,8 @@ def _add(sums: _Sums, kind: TaskKind, output: LaneOutput) -> None:
 def _result(kind: TaskKind, sums: _Sums, order: Tensor, split: TokenSplit, num_labels: int) -> Result:
     loss = float(sums.loss)
     if kind == "causal_lm":
-        return Result(finite_scores(language_metrics(loss, sums.count, int(sums.correct))), None)
+        return Result(finite_scores(language_metrics(loss, sums.count, int(sums.correct))), None, math.isfinite(loss))
     predictions = torch.cat(sums.predictions).cpu()[order]
     assert split.labels is not None
     metrics = compute_metrics(kind, predictions.tolist(), split.labels.tolist(), num_labels)
-    return Result(finite_scores({"loss": loss / sums.count, **metrics}), predictions)
+    return Result(finite_scores({"loss": loss / sums.count, **metrics}), predictions, math.isfinite(loss))

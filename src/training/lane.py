@@ -113,6 +113,11 @@ class Lane:
         """Share of the peak learning rate for the coming step."""
         return lr_factor(self.spec.optim, self.step, self.total_steps)
 
+    @property
+    def last_lr(self) -> float:
+        """The adapters' learning rate in the step before."""
+        return float(self.optimizer.param_groups[0]["lr"])
+
     def record(self, evaluation: Evaluation, state: dict[str, Tensor]) -> None:
         """Append a validation; keep the state if it is the best so far; stop when patience runs out."""
         self.history.append(evaluation)

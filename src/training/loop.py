@@ -108,5 +108,13 @@ def _validate(model: AdaptedModel, data: TaskData, lanes: Sequence[Lane], order:
     results = evaluate_lanes(model, data.validation, data, lanes)
     for lane, result in zip(lanes, results, strict=True):
         evaluation = Evaluation(lane.step, lane.step / order.steps_per_epoch, lane.meter.take(), result.metrics)
+        if not result.finite:
+            lane.diverge(
+                DivergedError(
+                    f"The validation loss is not finite after step {lane.step} of {lane.total_steps}; try a lower "
+                    f"optim.lr (now {lane.spec.optim.lr:g}) or lora.alpha."
+                )
+            )
+            continue
         lane.record(evaluation, model.state(lane.index))
         observer.evaluated(lane, evaluation)
