@@ -17,6 +17,8 @@ ISOLATED = {
     "WANDB_ERROR_REPORTING": "false",
     "NETRC": os.devnull,
     "TOKENIZERS_PARALLELISM": "false",
+    # As in src/train.py: threads that wait must not keep the other core busy.
+    "OMP_WAIT_POLICY": "PASSIVE",
 }
 
 # At import, not in a fixture: huggingface_hub reads its variables once, when it is first imported. A person's W&B

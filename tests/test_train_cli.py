@@ -135,7 +135,7 @@ def test_a_study_that_cannot_run_does_not_stop_the_others(tmp_path: Path) -> Non
     missing = tmp_path / "no-such-model"
     result = train("-m", f"model.path={missing},asset:minilm", "lora.rank=1,2", *TINY, f"output_dir={tmp_path}")
     assert result.returncode == 1
-    assert records(tmp_path) == ["qv-r1-a16-lr0.003-s0", "qv-r2-a16-lr0.003-s0"]
+    assert records(tmp_path) == ["qv-r1-a16-lr0.002-s0", "qv-r2-a16-lr0.002-s0"]
     assert str(missing) in result.stderr.splitlines()[-1]
     assert "Traceback" not in result.stderr
 
@@ -154,6 +154,6 @@ def test_cells_that_do_not_fit_their_model_stop_all_studies(tmp_path: Path) -> N
 def test_basic_launcher_finishes_the_other_jobs(tmp_path: Path) -> None:
     result = train("-m", "hydra/launcher=basic", "lora.rank=0,1", *TINY, f"output_dir={tmp_path}")
     assert result.returncode == 1
-    assert records(tmp_path) == ["qv-r1-a16-lr0.003-s0"]
+    assert records(tmp_path) == ["qv-r1-a16-lr0.002-s0"]
     assert result.stderr.splitlines()[-1].startswith("lora.rank is 0; allowed")
     assert "Traceback" not in result.stderr

@@ -128,11 +128,31 @@ def test_the_newest_checkpoint_that_all_have_counts(many: list[Cell], tmp_path: 
     assert common_step(pack, paths) == 4
 
 
-def test_a_cell_whose_checkpoint_is_damaged_stands_alone(many: list[Cell], tmp_path: Path) -> None:
+def test_members_that_have_no_checkpoint_yet_belong_to_the_pack(many: list[Cell], tmp_path: Path) -> None:
+    """Killed while writing its first checkpoints: all start again together, as nothing that all have is lost."""
+    paths = StudyPaths.of(tmp_path, "study")
+    group = [cell for cell in many if share_key(cell) == share_key(many[0])][:3]
+    save_checkpoint(paths, group[1], 4, group)
+    (pack,) = plan_packs(group, 8, paths)
+    assert ids([pack]) == ids([tuple(group)])
+    assert common_step(pack, paths) == 0
+
+
+def test_a_smaller_pack_size_parts_what_was_together(many: list[Cell], tmp_path: Path) -> None:
+    """As when the memory did not suffice."""
+    paths = StudyPaths.of(tmp_path, "study")
+    group = [cell for cell in many if share_key(cell) == share_key(many[0])]
+    for cell in group:
+        save_checkpoint(paths, cell, 4, group)
+    packs = plan_packs(group, 4, paths)
+    assert ids(packs) == ids([tuple(group[:4]), tuple(group[4:])])
+    assert [common_step(pack, paths) for pack in packs] == [4, 4]
+
+
+def test_a_cell_whose_roster_cannot_be_read_is_planned_all_the_same(many: list[Cell], tmp_path: Path) -> None:
     paths = StudyPaths.of(tmp_path, "study")
     group = [cell for cell in many if share_key(cell) == share_key(many[0])][:3]
     for cell in group:
         save_checkpoint(paths, cell, 4, group)
-    (paths.run(group[1].run_id).checkpoints / "step-00000004" / "state.json").write_text("{")
-    packs = plan_packs(group, 8, paths)
-    assert sorted(ids(packs)) == sorted(ids([(group[0], group[2]), (group[1],)]))
+        (paths.run(cell.run_id).checkpoints / "step-00000004" / "state.json").write_text("{")
+    assert sorted(ids(plan_packs(group, 8, paths))) == sorted([cell.run_id] for cell in group)

@@ -23,6 +23,7 @@ from src.experiment.study import run_study
 from src.records import RunPaths, StudyPaths
 from src.spec import RunSpec
 from tests.experiment.workplace import STUDY, Workplace, build, close_logs, record_of, results
+from tests.tiny_files import write_csv
 
 pytestmark = pytest.mark.usefixtures("src_logger")
 ROOT = Path(__file__).resolve().parents[2]
@@ -137,6 +138,20 @@ def test_control_a_changed_checkpoint_ends_elsewhere(place: Workplace, whole: li
     assert [mine == other for mine, other in zip(results(runs), whole, strict=True)] == [
         index != changed for index in range(4)
     ]
+
+
+def test_a_checkpoint_of_other_data_is_not_continued(place: Workplace, tmp_path: Path) -> None:
+    mine = Workplace(place.model, write_csv(tmp_path / "data.csv"), place.cache)
+    runs = interrupt(mine, tmp_path / "out", 5)
+    stopped = [run for run in runs if run.checkpoints.exists()]
+    write_csv(mine.data, seed=1)
+    assert run_study(cells(mine), mine.settings(tmp_path / "out", pack_size=2)).num_failed == len(stopped) == 2
+    for run in stopped:
+        assert (
+            "would give another result. Continue as it was begun, or run with rerun=true"
+            in (record_of(run)["error"]["message"])
+        )
+    assert run_study(cells(mine), mine.settings(tmp_path / "out", rerun=True)).num_failed == 0
 
 
 LONG = 150

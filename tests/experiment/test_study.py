@@ -13,13 +13,14 @@ from safetensors.torch import load_file
 from transformers import AutoModel
 
 from src.data import collate, load_task
-from src.errors import HarnessError, WriteError
+from src.errors import BadCellsError, ConfigError, HarnessError, WriteError
 from src.experiment.study import run_study
 from src.models.loading import load_tokenizer
 from src.records import StudyPaths, read_record
 from src.spec import ModelSpec, RunSpec, TaskKind, run_spec_from_dict, to_dict
 from tests.experiment.workplace import STUDY, Workplace, build, close_logs, record_of, results, snapshot
 from tests.tiny import tiny
+from tests.tiny_files import write_csv
 
 pytestmark = pytest.mark.usefixtures("src_logger")
 
@@ -86,6 +87,7 @@ def test_a_record_holds_all_that_is_known(place: Workplace, done: Path) -> None:
         assert (record["env"]["device"], record["env"]["dtype"]) == ("cpu", "float32")
         assert record["env"]["git"].keys() == {"commit", "dirty"}
         assert record["data"]["splits"]["train"]["examples"] == 66
+        assert record["data"]["label_names"] == ["blue", "green", "red"]
         assert record["tracking"] == {"backend": None, "id": None}
 
 
@@ -220,11 +222,46 @@ def test_a_cell_that_diverges_is_recorded_with_its_cause_and_not_tried_again(pla
     assert snapshot(tmp_path / STUDY / "runs") == before
 
 
-def test_what_is_wrong_with_the_data_is_wrong_with_the_study(place: Workplace, tmp_path: Path) -> None:
-    spec = place.spec("qv", path=str(tmp_path / "missing.csv"))
-    with pytest.raises(HarnessError, match=r"There is no data file .*missing.csv"):
-        run_study([spec], place.settings(tmp_path / "out"))
-    assert not (tmp_path / "out" / STUDY / "runs").exists()
+def test_data_are_checked_before_anything_starts_or_is_removed(place: Workplace, tmp_path: Path) -> None:
+    data = tmp_path / "data.csv"
+    data.write_bytes(place.data.read_bytes())
+    mine, output = Workplace(place.model, data, place.cache), tmp_path / "out"
+    run_study([mine.spec("qv")], mine.settings(output))
+    before = snapshot(output / STUDY / "runs")
+    data.unlink()
+    with pytest.raises(HarnessError, match=r"There is no data file .*data.csv"):
+        run_study([mine.spec("qv")], mine.settings(output, rerun=True))
+    assert snapshot(output / STUDY / "runs") == before
+    with pytest.raises(HarnessError, match="There is no data file"):
+        run_study([mine.spec("qv")], mine.settings(tmp_path / "new"))
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_metric_that_does_not_fit_the_data_stops_all_cells_before_they_start(
+    place: Workplace, tmp_path: Path
+) -> None:
+    wrong = place.spec("qv", metric="f1")
+    with pytest.raises(ConfigError, match=r"task.metric is 'f1'; allowed: macro_f1 or accuracy.*here are 3"):
+        run_study([wrong], place.settings(tmp_path))
+    with pytest.raises(BadCellsError, match=r"1 of 2 cells cannot be run\.\n  qv-r2-\S+: task.metric is 'f1'"):
+        run_study([place.spec("q"), wrong], place.settings(tmp_path))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_cells_of_a_file_that_has_changed_run_again(
+    place: Workplace, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    mine = Workplace(place.model, write_csv(tmp_path / "data.csv"), place.cache)
+    specs, output = [mine.spec("qv"), place.spec("qv")], tmp_path / "out"
+    run_study(specs, mine.settings(output))
+    before = snapshot(output / STUDY / "runs")
+    write_csv(mine.data, seed=1)
+    run_study(specs, mine.settings(output))
+    after = snapshot(output / STUDY / "runs")
+    changed, same = mine.runs(specs, output)
+    assert {name.split("/")[0] for name in after if after[name] != before[name]} == {changed.root.name}
+    assert record_of(changed)["data"]["sha256"] != record_of(same)["data"]["sha256"]
+    assert f"was trained on other contents of {mine.data} and runs again" in capsys.readouterr().err
 
 
 def test_records_are_readable_by_the_reader_of_records(place: Workplace, done: Path) -> None:

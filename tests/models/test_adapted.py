@@ -164,6 +164,10 @@ def test_merging_needs_one_lane_and_forbids_training() -> None:
     model.merge()
     with pytest.raises(RuntimeError, match=r"cannot be trained; call unmerge"):
         model.forward(batches[:1], training=True)
+    with pytest.raises(RuntimeError, match="already merged"):
+        model.merge()
+    with pytest.raises(RuntimeError, match=r"answers for one lane only; call unmerge"):
+        model.retain([1])
     model.unmerge()
     model.forward(batches[:1], training=True)
 
@@ -207,6 +211,7 @@ def test_detach_gives_the_base_back_for_the_next_pack(model_type: str, merged: b
     if merged:
         model.merge()
     model.detach()
+    assert not model.merged
     plain, base = tiny(model_type), model.base
     assert [type(m) for m in base.model.modules()] == [type(m) for m in plain.modules()]
     assert all(torch.equal(p, q) for p, q in zip(base.model.parameters(), plain.parameters(), strict=True))

@@ -187,6 +187,12 @@ def test_an_unknown_asset_is_refused_with_those_there_are(tmp_path: Path) -> Non
         local_source(ModelSpec("asset:nope"), tmp_path)
 
 
+@pytest.mark.assets("r52")
+def test_an_asset_of_data_is_no_model(cache_dir: Path) -> None:
+    with pytest.raises(ConfigError, match=r"model.path is 'asset:r52'; allowed: an asset that holds a model"):
+        local_source(ModelSpec("asset:r52"), cache_dir)
+
+
 @pytest.mark.parametrize("model_type", ["bert", "roberta"])
 def test_an_encoder_is_not_taken_for_a_language_model(tmp_path: Path, model_type: str) -> None:
     save_model(tmp_path, model_type, causal_lm=True)

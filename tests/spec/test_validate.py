@@ -57,7 +57,7 @@ BAD: dict[str, tuple[list[Any], str]] = {
     "lora.alpha": ([0.0, -1.0, NAN, INF], "a number above 0"),
     "lora.dropout": ([-0.1, 1.0, NAN], "a number in [0, 1)"),
     "lora.init": (["zeros"], "gaussian or kaiming"),
-    "lora.layers": (["3", "a-b", "1-2-3", "-1-2", " 0-1", ""], "a-b, or null"),
+    "lora.layers": (["3", "a-b", "1-2-3", "-1-2", " 0-1", ""], "a-b, the first and the last layer counted from 0"),
     "optim.lr": ([0.0, -1e-3, NAN, INF], "a number above 0"),
     "optim.head_lr": ([0.0, -1e-3, NAN, INF], "a number above 0"),
     "optim.weight_decay": ([-0.1, NAN, INF], "a number of at least 0"),

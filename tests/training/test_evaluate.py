@@ -127,6 +127,7 @@ def test_scores_that_are_not_finite_are_missing() -> None:
     assert broken.metrics["loss"] is None
     assert broken.metrics["mse"] is None
     assert whole.metrics["loss"] is not None
+    assert (broken.finite, whole.finite) == (False, True)
 
 
 def test_constant_predictions_have_no_correlation() -> None:

@@ -127,6 +127,14 @@ def test_each_lane_is_clipped_by_its_own_norm() -> None:
         assert first_moments(lane) == pytest.approx(min(norms[lane.index], clip or math.inf), rel=1e-2)
 
 
+def test_the_last_learning_rate_is_the_adapters_in_the_step_before() -> None:
+    lane = toy_lane(toy_spec(optim__warmup=0.3))
+    for step in range(TOTAL):
+        give(lane, gradients(step))
+        lane.apply_step(1.0)
+        assert lane.last_lr == pytest.approx(0.05 * lr_factor(lane.spec.optim, step, TOTAL))
+
+
 def test_gradients_are_cleared_and_steps_counted() -> None:
     lane = toy_lane(toy_spec())
     for step in range(3):
@@ -167,6 +175,17 @@ def test_a_nan_in_training_ends_as_a_diverged_lane() -> None:
     assert lanes[0].status == "diverged"
     assert f"at step {lanes[0].step + 1} of 18" in str(lanes[0].error)
     assert all(torch.isfinite(value).all() for value in model.state(0).values())
+
+
+def test_a_validation_that_is_not_finite_ends_as_a_diverged_lane_too() -> None:
+    """A token that train never shows, whose embedding is not a number."""
+    base, data = tiny_base("bert"), tiny_data()
+    unseen = dataclasses.replace(data.validation, input_ids=torch.full_like(data.validation.input_ids, 3))
+    base.backbone.get_input_embeddings().weight.data[3] = math.nan
+    model, lanes = start(base, data, [tiny_cell(data, base)])
+    train_pack(model, dataclasses.replace(data, validation=unseen), lanes, Recorder())
+    assert (lanes[0].status, lanes[0].step, lanes[0].best) == ("diverged", 9, None)
+    assert "The validation loss is not finite after step 9 of 18; try a lower optim.lr" in str(lanes[0].error)
 
 
 def validate(metric: str, scores: list[float | None], *, patience: int | None = None) -> Lane:
