@@ -120,6 +120,8 @@ def test_a_person_who_stops_at_once_stops_everything(place: Workplace, tmp_path:
         run_study(specs, place.settings(tmp_path))
     assert not any(run.record.exists() for run in runs)
     assert run_study(specs, place.settings(tmp_path)).num_failed == 0
+    # The lanes' end was on disk before the first record was due, so nothing was trained twice.
+    assert "Continuing 2 cells from step 12" in (tmp_path / STUDY / "study.log").read_text()
 
 
 def test_the_base_is_whole_again_after_a_failure(place: Workplace, tmp_path: Path) -> None:

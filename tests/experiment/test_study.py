@@ -10,6 +10,7 @@ import peft
 import pytest
 import torch
 from safetensors.torch import load_file
+from torch.nn import functional as F
 from transformers import AutoModel
 
 from src.data import collate, load_task
@@ -110,21 +111,29 @@ def test_a_budget_is_recorded_as_asked_achieved_and_left_over(place: Workplace, 
     assert (params["rank"], params["adapter"]) == (2, 256)
 
 
-def test_the_files_give_the_scores_of_the_record(place: Workplace, done: Path) -> None:
-    """By plain transformers, the real peft and the saved head: what a person can do with a run's folder."""
-    spec = four(place)[1]
-    run = place.runs([spec], done)[0]
+def test_the_files_give_the_scores_of_the_record(place: Workplace, tmp_path: Path) -> None:
+    """By plain transformers, the real peft and the saved head: what a person can do with a run's folder.
+
+    The learning rate is too high, so the best validation is not the last, and the files must be of the best.
+    """
+    spec = place.spec("all", 4, metric="loss", lr=0.1, head_lr=0.1, max_steps=21, eval_every=3, schedule="constant")
+    run_study([spec], place.settings(tmp_path))
+    (run,) = place.runs([spec], tmp_path)
+    metrics = record_of(run)["metrics"]
+    assert metrics["history"][-1]["validation"] != metrics["validation"]
     data = load_task(spec.task, load_tokenizer(ModelSpec(str(place.model)), place.cache), place.cache)
     model = peft.PeftModel.from_pretrained(AutoModel.from_pretrained(place.model), run.adapter)
-    head, batch = load_file(run.head), collate(data.test, torch.arange(len(data.test)), data.pad_id)
-    with torch.no_grad():
-        hidden = model(input_ids=batch.input_ids, attention_mask=batch.attention_mask).last_hidden_state
-    mask = batch.attention_mask.unsqueeze(-1)
-    logits = (hidden * mask).sum(dim=1) / mask.sum(dim=1) @ head["head.weight"].T + head["head.bias"]
-    test = record_of(run)["metrics"]["test"]
+    head = load_file(run.head)
+    for name, split in (("validation", data.validation), ("test", data.test)):
+        batch = collate(split, torch.arange(len(split)), data.pad_id)
+        with torch.no_grad():
+            hidden = model(input_ids=batch.input_ids, attention_mask=batch.attention_mask).last_hidden_state
+        mask = batch.attention_mask.unsqueeze(-1)
+        logits = (hidden * mask).sum(dim=1) / mask.sum(dim=1) @ head["head.weight"].T + head["head.bias"]
+        right = (logits.argmax(dim=1) == batch.labels).double().mean().item()
+        assert metrics[name]["accuracy"] == pytest.approx(right)
+        assert metrics[name]["loss"] == pytest.approx(F.cross_entropy(logits, batch.labels).item(), rel=1e-5)
     assert logits.argmax(dim=1).tolist() == load_file(run.predictions)["test"].tolist()
-    assert (logits.argmax(dim=1) == batch.labels).double().mean().item() == pytest.approx(test["accuracy"])
-    assert torch.nn.functional.cross_entropy(logits, batch.labels).item() == pytest.approx(test["loss"], rel=1e-5)
 
 
 def test_the_report_lists_every_cell_best_first(place: Workplace, done: Path) -> None:
