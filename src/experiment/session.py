@@ -67,13 +67,14 @@ class Session:
 
     def tracking_of(self, tracker: RunTracker) -> dict[str, str | None]:
         """The ``tracking`` of a record."""
-        backend = None if tracker.tracking_id is None else self.settings.tracking.backend
-        return {"backend": backend, "id": tracker.tracking_id}
+        return self._tracking(tracker.tracking_id)
 
     def known_tracking(self, cell: Cell) -> dict[str, str | None]:
         """The ``tracking`` of a cell whose tracker is out of reach: what its folder says."""
-        known = read_tracking_id(self.run_paths(cell))
-        return {"backend": None if known is None else self.settings.tracking.backend, "id": known}
+        return self._tracking(read_tracking_id(self.run_paths(cell)))
+
+    def _tracking(self, tracking_id: str | None) -> dict[str, str | None]:
+        return {"backend": None if tracking_id is None else self.settings.tracking.backend, "id": tracking_id}
 
     def report_cell(self, record: RunRecord) -> None:
         """Tell the progress display that a record was written."""

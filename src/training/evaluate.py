@@ -49,8 +49,9 @@ def evaluate_lanes(model: AdaptedModel, split: TokenSplit, data: TaskData, lanes
     started = time.perf_counter()
     model.retain([lane.index for lane in lanes])
     results = _evaluate(model, split, data, lanes[0].spec)
+    share = (time.perf_counter() - started) / len(lanes)
     for lane in lanes:
-        lane.eval_seconds += (time.perf_counter() - started) / len(lanes)
+        lane.eval_seconds += share
     return results
 
 
