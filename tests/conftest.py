@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -36,6 +38,18 @@ def _cache_dir() -> Path:
 def cache_dir() -> Path:
     """Where fetched assets and tokenised text lie; the same default as in conf/."""
     return _cache_dir()
+
+
+@pytest.fixture(autouse=True)
+def src_logger() -> Iterator[logging.Logger]:
+    """The logger ``src``; what a test or a study in it sets up there ends with the test."""
+    logger = logging.getLogger("src")
+    yield logger
+    for handler in list(logger.handlers):
+        logger.removeHandler(handler)
+        handler.close()
+    logger.propagate = True
+    logger.setLevel(logging.NOTSET)
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

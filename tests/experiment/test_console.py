@@ -119,7 +119,6 @@ def test_the_log_survives_another_program_setting_up_logging(tmp_path: Path, src
     assert "still here" in (tmp_path / "study.log").read_text()
 
 
-@pytest.mark.usefixtures("src_logger")
 def test_a_pipe_sees_all_lines_and_a_terminal_only_warnings(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

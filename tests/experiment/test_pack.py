@@ -21,8 +21,6 @@ from src.records import RunPaths
 from src.spec import RunSpec
 from tests.experiment.workplace import STUDY, Workplace, build, record_of, results, snapshot
 
-pytestmark = pytest.mark.usefixtures("src_logger")
-
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Workplace:

@@ -22,10 +22,9 @@ from src.experiment.observer import PackObserver
 from src.experiment.study import run_study
 from src.records import RunPaths, StudyPaths
 from src.spec import RunSpec
-from tests.experiment.workplace import STUDY, Workplace, build, close_logs, record_of, results
+from tests.experiment.workplace import STUDY, Workplace, build, record_of, results
 from tests.tiny_files import write_csv
 
-pytestmark = pytest.mark.usefixtures("src_logger")
 ROOT = Path(__file__).resolve().parents[2]
 STEPS = 12  # of every cell; validations after 6 and 12, checkpoints after 4 and 8
 
@@ -50,7 +49,6 @@ def whole(place: Workplace, tmp_path_factory: pytest.TempPathFactory) -> list[An
     """What comes out without an interruption, in packs of two."""
     output = tmp_path_factory.mktemp("whole")
     run_study(cells(place), place.settings(output, pack_size=2))
-    close_logs()
     return results(place.runs(cells(place), output))
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import signal
 import threading
 
@@ -23,7 +22,6 @@ def known_handlers() -> None:
 def test_a_signal_sets_the_event_and_is_told(
     number: int, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(logging.getLogger("src"), "propagate", True)
     with stop_on_signals() as stop:
         assert not stop.is_set()
         signal.raise_signal(number)

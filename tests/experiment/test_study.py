@@ -19,11 +19,9 @@ from src.experiment.study import run_study
 from src.models.loading import load_tokenizer
 from src.records import StudyPaths, read_record
 from src.spec import ModelSpec, RunSpec, TaskKind, run_spec_from_dict, to_dict
-from tests.experiment.workplace import STUDY, Workplace, build, close_logs, record_of, results, snapshot
+from tests.experiment.workplace import STUDY, Workplace, build, record_of, results, snapshot
 from tests.tiny import tiny
 from tests.tiny_files import write_csv
-
-pytestmark = pytest.mark.usefixtures("src_logger")
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +47,6 @@ def done(place: Workplace, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The output folder of a study of four cells that ran to its end."""
     output = tmp_path_factory.mktemp("done")
     outcome = run_study(four(place), place.settings(output))
-    close_logs()
     assert outcome.num_failed == 0
     assert all(isinstance(score, float) for score in outcome.scores)
     return output

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -94,11 +93,3 @@ def results(runs: Sequence[RunPaths]) -> list[tuple[Any, dict[str, bytes]]]:
         )
         for run in runs
     ]
-
-
-def close_logs() -> None:
-    """Let go of the study.log that the last study wrote."""
-    logger = logging.getLogger("src")
-    for handler in list(logger.handlers):
-        logger.removeHandler(handler)
-        handler.close()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
 
 import pytest
@@ -52,7 +51,6 @@ def test_emulated_bfloat16_is_given_with_a_warning(
     native: bool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(hardware, "has_native_bfloat16", lambda device: native)
-    monkeypatch.setattr(logging.getLogger("src"), "propagate", True)
     resolve_dtype("bfloat16", CPU)
     assert ("slower than float32" in caplog.text) is not native
 

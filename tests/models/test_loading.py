@@ -245,7 +245,6 @@ def test_a_gguf_file_is_converted_once_and_keeps_its_weights(
     tmp_path: Path, cache_dir: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Against the gguf package's own reading of the file, and by what only a whole model knows."""
-    monkeypatch.setattr(logging.getLogger("src"), "propagate", True)
     (tmp_path / "assets").symlink_to(cache_dir / "assets")
     spec = ModelSpec("asset:smollm2")
     with caplog.at_level(logging.INFO, logger="src"):
