@@ -19,8 +19,8 @@ ISOLATED = {
     "WANDB_ERROR_REPORTING": "false",
     "NETRC": os.devnull,
     "TOKENIZERS_PARALLELISM": "false",
-    # As in src/train.py: threads that wait must not keep the other core busy.
-    "OMP_WAIT_POLICY": "PASSIVE",
+    # As in src/train.py: threads that wait must not keep the other core busy for long.
+    "GOMP_SPINCOUNT": "20000",
 }
 
 # At import, not in a fixture: huggingface_hub reads its variables once, when it is first imported. A person's W&B

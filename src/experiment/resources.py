@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 
 from src.data import TaskData, load_task
-from src.models.hardware import Attention, choose_attention, resolve_device, resolve_dtype
+from src.models.hardware import Attention, choose_attention, keep_freed_memory, resolve_device, resolve_dtype
 from src.models.loading import Base, load_base, load_tokenizer
 from src.spec import ModelSpec, RunSpec, TaskKind, TaskSpec
 from src.spec.run import DType
@@ -27,6 +27,8 @@ class Resources:
 
     def __init__(self, device: str, cache_dir: Path) -> None:
         self.device, self.cache_dir = resolve_device(device), cache_dir
+        if self.device.type == "cpu":
+            keep_freed_memory()
         self._bases = functools.lru_cache(maxsize=1)(self._load_base)
         self._tasks = functools.cache(self._load_task)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import logging
 from typing import Literal
 
@@ -15,6 +17,8 @@ Attention = Literal["sdpa", "eager"]
 # Up to this length the plain products are faster on CPUs in bfloat16: torch's fused backward pass is slow there
 # (8,192 tokens, 12 heads of 32, length 64: 110 ms against 241 ms, forward and backward; at length 256 they are even).
 EAGER_LENGTH = 128
+# glibc's mallopt.
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float64": torch.float64}
 
 
@@ -55,6 +59,18 @@ def has_native_bfloat16(device: torch.device) -> bool:
     if device.type == "cuda":
         return torch.cuda.get_device_capability(device) >= (8, 0)
     return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+
+
+def keep_freed_memory() -> None:
+    """Let the C library keep what tensors free instead of giving it back and fetching zeroed pages again.
+
+    On CPUs, where activations come and go with each step: 8 lanes of MiniLM 0.95 s a step against 1.11 s, their
+    evaluation in batches of 64 26 s against 37 s (two cores). Only glibc has the call; elsewhere nothing happens.
+    """
+    with contextlib.suppress(OSError, AttributeError):
+        libc = ctypes.CDLL(None)
+        libc.mallopt(_M_MMAP_THRESHOLD, 2**30)
+        libc.mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
 
 
 def master_dtype(dtype: torch.dtype) -> torch.dtype:

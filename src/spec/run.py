@@ -141,7 +141,7 @@ class TrainerSpec:
     eval_every: int | None = None
     patience: int | None = None
     dtype: DType = "auto"
-    eval_batch_size: int = field(default=64, metadata={"identity": False})
+    eval_batch_size: int = field(default=32, metadata={"identity": False})
     checkpoint_every: int = field(default=100, metadata={"identity": False})
 
 
