@@ -33,9 +33,9 @@ from src.errors import HarnessError, InterruptedRunError
 
 STAMP = "LORA_SWEEP_STAMP"
 
-# Before torch is loaded: by default its threads spin for long while they wait for one another, which costs several times
-# the work itself as soon as anything else runs on the machine. A step of 8 lanes on two cores: spinning briefly 0.81 s,
-# sleeping 0.94 s; beside two busy loops 1.59 s and 1.93 s.
+# Before torch is loaded: by default its threads spin for long while they wait for one another, which costs several
+# times the work itself as soon as anything else runs on the machine. A step of 8 lanes on two cores: spinning briefly
+# 0.81 s, sleeping 0.94 s; beside two busy loops 1.59 s and 1.93 s.
 os.environ.setdefault("GOMP_SPINCOUNT", "20000")
 # On import, because a submitit worker imports this module but never calls cli().
 register()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from safetensors.torch import save
 from torch import Tensor
 
@@ -10,8 +12,12 @@ from src.models.adapted import AdaptedModel
 from src.records import RunPaths, write_bytes_atomic, write_json_atomic
 
 
-def save_lane(model: AdaptedModel, lane: int, paths: RunPaths, predictions: Tensor | None) -> None:
+def save_lane(model: AdaptedModel, lane: int, paths: RunPaths, examples: Mapping[str, Tensor]) -> None:
     """Write the lane as it is now (its best state): peft's adapter files, head.safetensors, predictions.
+
+    Args:
+        examples: `Result.examples` of test.
+
 
     Raises:
         HarnessError: the system refused to write.
@@ -30,5 +36,4 @@ def save_lane(model: AdaptedModel, lane: int, paths: RunPaths, predictions: Tens
     head = {name: parameter.detach().cpu().contiguous() for name, parameter in model.heads[lane].items()}
     if head:
         write_bytes_atomic(paths.head, save(head))
-    if predictions is not None:
-        write_bytes_atomic(paths.predictions, save({"test": predictions.contiguous()}))
+    write_bytes_atomic(paths.predictions, save({name: values.contiguous() for name, values in examples.items()}))

@@ -121,7 +121,7 @@ class PackRun:
     def _write_records(self, tested: dict[int, Result], *, interrupted: bool = False) -> list[RunRecord]:
         """What each lane leaves, and then, when nothing can go wrong any more, the records."""
         for index, result in tested.items():
-            save_lane(self.model, index, self.session.run_paths(self.pack[index]), result.predictions)
+            save_lane(self.model, index, self.session.run_paths(self.pack[index]), result.examples)
         records = []
         for cell, lane, tracker in zip(self.pack, self.lanes, self.trackers, strict=True):
             record = describe_lane(

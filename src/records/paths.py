@@ -46,7 +46,8 @@ class RunPaths:
 
     @property
     def predictions(self) -> Path:
-        """Prediction for each example of test: class id (data.label_names of the record) or number."""
+        """Each example of test: prediction and target (a number, or a class of the record's data.label_names); of a
+        language model loss (nats, summed over the example) and tokens."""
         return self.root / "predictions.safetensors"
 
     @property

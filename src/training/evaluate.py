@@ -9,8 +9,9 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
-from src.data import TaskData, TokenSplit, collate, evaluation_batches
+from src.data import IGNORED, Batch, TaskData, TokenSplit, collate, evaluation_batches
 from src.metrics import compute_metrics, language_metrics
 from src.models.adapted import AdaptedModel, LaneOutput
 from src.records import finite_scores
@@ -25,23 +26,24 @@ class Result:
 
     Attributes:
         metrics: by name, None where undefined.
-        predictions: one value an example in the split's order (class or number); None for causal_lm.
+        examples: what was said of each example [n], in the split's order: prediction and target (class or number), or
+            for causal_lm the loss in nats, summed over its tokens, and the number of tokens.
         finite: whether the loss is a number; what is scored on NaN logits means nothing.
     """
 
     metrics: dict[str, float | None]
-    predictions: Tensor | None
+    examples: dict[str, Tensor]
     finite: bool
 
 
 @dataclass
 class _Sums:
-    """What one lane adds up over the batches."""
+    """What one lane collects over the batches."""
 
     loss: Tensor
     count: int
     correct: Tensor
-    predictions: list[Tensor]
+    examples: list[dict[str, Tensor]]
 
 
 def evaluate_lanes(model: AdaptedModel, split: TokenSplit, data: TaskData, lanes: Sequence[Lane]) -> list[Result]:
@@ -64,28 +66,39 @@ def _evaluate(model: AdaptedModel, split: TokenSplit, data: TaskData, spec: RunS
     for rows in batches:
         batch = collate(split, rows, data.pad_id)
         for lane, output in zip(sums, model.forward([batch] * len(model.lanes), training=False), strict=True):
-            _add(lane, kind, output)
+            _add(lane, kind, output, batch)
     order = torch.cat(batches).argsort()
-    return [_result(kind, lane, order, split, data.num_labels) for lane in sums]
+    return [_result(kind, lane, order, data.num_labels) for lane in sums]
 
 
-def _add(sums: _Sums, kind: TaskKind, output: LaneOutput) -> None:
+def _add(sums: _Sums, kind: TaskKind, output: LaneOutput, batch: Batch) -> None:
     sums.loss += loss_sum(kind, output)
     sums.count += len(output.targets)
     if kind == "regression":
-        sums.predictions.append(output.logits.squeeze(-1))
+        sums.examples.append({"prediction": output.logits.squeeze(-1), "target": output.targets})
         return
     chosen = output.logits.argmax(dim=-1)
     sums.correct += (chosen == output.targets).sum()
     if kind == "classification":
-        sums.predictions.append(chosen)
+        sums.examples.append({"prediction": chosen, "target": output.targets})
+    else:
+        sums.examples.append(_text_losses(output, batch))
 
 
-def _result(kind: TaskKind, sums: _Sums, order: Tensor, split: TokenSplit, num_labels: int) -> Result:
+def _text_losses(output: LaneOutput, batch: Batch) -> dict[str, Tensor]:
+    """Each row's summed loss, and over how many tokens."""
+    tokens = (batch.labels[:, 1:] != IGNORED).sum(dim=1)
+    losses = F.cross_entropy(output.logits, output.targets, reduction="none").cpu()
+    rows = torch.arange(len(tokens)).repeat_interleave(tokens)
+    return {"loss": torch.zeros(len(tokens), dtype=losses.dtype).index_add(0, rows, losses), "tokens": tokens}
+
+
+def _result(kind: TaskKind, sums: _Sums, order: Tensor, num_labels: int) -> Result:
     loss = float(sums.loss)
+    examples = {name: torch.cat([part[name] for part in sums.examples]).cpu()[order] for name in sums.examples[0]}
     if kind == "causal_lm":
-        return Result(finite_scores(language_metrics(loss, sums.count, int(sums.correct))), None, math.isfinite(loss))
-    predictions = torch.cat(sums.predictions).cpu()[order]
-    assert split.labels is not None
-    metrics = compute_metrics(kind, predictions.tolist(), split.labels.tolist(), num_labels)
-    return Result(finite_scores({"loss": loss / sums.count, **metrics}), predictions, math.isfinite(loss))
+        metrics = language_metrics(loss, sums.count, int(sums.correct))
+    else:
+        scores = compute_metrics(kind, examples["prediction"].tolist(), examples["target"].tolist(), num_labels)
+        metrics = {"loss": loss / sums.count, **scores}
+    return Result(finite_scores(metrics), examples, math.isfinite(loss))

@@ -38,21 +38,19 @@ ADAPTER = ["adapter/adapter_config.json", "adapter/adapter_model.safetensors"]
 
 
 @pytest.mark.parametrize(
-    ("kind", "targets", "predictions", "left"),
+    ("kind", "targets", "left"),
     [
-        ("classification", "qv", True, [*ADAPTER, "head.safetensors", "predictions.safetensors"]),
-        ("classification", "none", True, ["head.safetensors", "predictions.safetensors"]),
-        ("causal_lm", "qv", False, ADAPTER),
+        ("classification", "qv", [*ADAPTER, "head.safetensors", "predictions.safetensors"]),
+        ("classification", "none", ["head.safetensors", "predictions.safetensors"]),
+        ("causal_lm", "qv", [*ADAPTER, "predictions.safetensors"]),
     ],
 )
-def test_a_lane_leaves_what_it_has(
-    tmp_path: Path, kind: TaskKind, targets: str, predictions: bool, left: list[str]
-) -> None:
+def test_a_lane_leaves_what_it_has(tmp_path: Path, kind: TaskKind, targets: str, left: list[str]) -> None:
     model, run = make(tmp_path / "model", kind, targets), RunPaths(tmp_path / "run")
-    save_lane(model, 0, run, torch.tensor([2, 0, 1]) if predictions else None)
+    save_lane(model, 0, run, {"prediction": torch.tensor([2, 0, 1])})
     assert files(run.root) == left
-    if predictions:
-        assert load_file(run.predictions)["test"].tolist() == [2, 0, 1]
+    assert load_file(run.predictions)["prediction"].tolist() == [2, 0, 1]
+    if kind == "classification":
         head = load_file(run.head)
         assert {name: tuple(value.shape) for name, value in head.items()} == {"head.weight": (3, 16), "head.bias": (3,)}
         assert torch.equal(head["head.weight"], model.heads[0]["head.weight"])
@@ -60,7 +58,7 @@ def test_a_lane_leaves_what_it_has(
 
 def test_peft_finds_the_base_by_itself(tmp_path: Path) -> None:
     model, run = make(tmp_path / "model", "causal_lm", "qkvo"), RunPaths(tmp_path / "run")
-    save_lane(model, 0, run, None)
+    save_lane(model, 0, run, {})
     assert json.loads(run.adapter_config.read_text())["base_model_name_or_path"] == str(tmp_path / "model")
     theirs = peft.AutoPeftModelForCausalLM.from_pretrained(run.adapter)
     ids = token_ids(2, 6)
@@ -71,12 +69,12 @@ def test_peft_finds_the_base_by_itself(tmp_path: Path) -> None:
 
 def test_saving_again_takes_the_place_of_what_was_saved(tmp_path: Path) -> None:
     model, run = make(tmp_path / "model", "classification", "qv"), RunPaths(tmp_path / "run")
-    save_lane(model, 0, run, torch.tensor([0]))
+    save_lane(model, 0, run, {"prediction": torch.tensor([0])})
     before = run.adapter_weights.read_bytes()
     torch.nn.init.ones_(next(iter(model.adapter_parameters(0).values())))
-    save_lane(model, 0, run, torch.tensor([1]))
+    save_lane(model, 0, run, {"prediction": torch.tensor([1])})
     assert run.adapter_weights.read_bytes() != before
-    assert load_file(run.predictions)["test"].tolist() == [1]
+    assert load_file(run.predictions)["prediction"].tolist() == [1]
     assert files(run.root) == [*ADAPTER, "head.safetensors", "predictions.safetensors"]
 
 
@@ -84,4 +82,4 @@ def test_a_folder_that_cannot_be_made_is_one_clear_error(tmp_path: Path) -> None
     model = make(tmp_path / "model", "classification", "qv")
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(WriteError, match=r"Cannot write adapter_model.safetensors in .*Not a directory"):
-        save_lane(model, 0, RunPaths(tmp_path / "file"), None)
+        save_lane(model, 0, RunPaths(tmp_path / "file"), {})

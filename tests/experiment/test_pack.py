@@ -54,10 +54,10 @@ def failing(guilty: RunPaths, fail: Callable[[], None]) -> Iterator[None]:
     """While it lasts, one cell's artifacts cannot be saved."""
     save = pack_module.save_lane
 
-    def save_or_fail(model: Any, lane: int, paths: RunPaths, predictions: Any) -> None:
+    def save_or_fail(model: Any, lane: int, paths: RunPaths, examples: Any) -> None:
         if paths == guilty:
             fail()
-        save(model, lane, paths, predictions)
+        save(model, lane, paths, examples)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(pack_module, "save_lane", save_or_fail)

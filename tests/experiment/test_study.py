@@ -130,7 +130,7 @@ def test_the_files_give_the_scores_of_the_record(place: Workplace, tmp_path: Pat
         right = (logits.argmax(dim=1) == batch.labels).double().mean().item()
         assert metrics[name]["accuracy"] == pytest.approx(right)
         assert metrics[name]["loss"] == pytest.approx(F.cross_entropy(logits, batch.labels).item(), rel=1e-5)
-    assert logits.argmax(dim=1).tolist() == load_file(run.predictions)["test"].tolist()
+    assert logits.argmax(dim=1).tolist() == load_file(run.predictions)["prediction"].tolist()
 
 
 def test_the_report_lists_every_cell_best_first(place: Workplace, done: Path) -> None:

@@ -54,9 +54,9 @@ def test_predictions_are_in_the_order_of_the_split(kind: TaskKind, model_type: s
     for result, outputs in zip(results, alone, strict=True):
         logits = torch.cat([output.logits for output in outputs])
         by_hand = logits.argmax(dim=1) if kind == "classification" else logits.squeeze(1)
-        assert result.predictions is not None
-        torch.testing.assert_close(result.predictions, by_hand, rtol=1e-9, atol=1e-9)
-        assert len(result.predictions) == 23
+        torch.testing.assert_close(result.examples["prediction"], by_hand, rtol=1e-9, atol=1e-9)
+        assert data.test.labels is not None
+        assert torch.equal(result.examples["target"], data.test.labels)
 
 
 @pytest.mark.parametrize("eval_batch_size", [1, 5, 64])
@@ -93,7 +93,9 @@ def test_language_scores_count_every_token_alike(eval_batch_size: int) -> None:
         assert result.metrics["perplexity"] == pytest.approx(math.exp(loss))
         right = (logits.argmax(dim=1) == targets).double().mean().item()
         assert result.metrics["token_accuracy"] == pytest.approx(right)
-        assert result.predictions is None
+        each = [F.cross_entropy(output.logits, output.targets, reduction="sum").item() for output in outputs]
+        assert result.examples["loss"].tolist() == pytest.approx(each)
+        assert result.examples["tokens"].tolist() == [len(output.targets) for output in outputs]
 
 
 @pytest.mark.parametrize(("kind", "model_type"), KINDS)
