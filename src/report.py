@@ -15,7 +15,8 @@ from pathlib import Path
 
 from src.errors import HarnessError
 from src.experiment.console import print_table
-from src.records import StudyPaths, list_studies, read_study, write_report
+from src.records import StudyPaths, list_studies, read_study
+from src.reporting import write_report
 from src.spec import Settings
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from src.errors import HarnessError
 from src.report import main
-from tests.records.factory import make_record, make_spec, save
+from tests.record_factory import make_record, make_spec, save
 
 
 def run(tmp_path: Path, *arguments: str) -> int:

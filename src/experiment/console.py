@@ -16,10 +16,11 @@ from rich.measure import Measurement
 from rich.table import Table as RichTable
 from rich.text import Text
 
+from src.comparison import StudyTable, Table
+from src.comparison.table import Column
 from src.experiment.progress import NullProgress, Progress, is_interactive, make_progress
-from src.records import StudyPaths, StudyTable, Table
+from src.records import StudyPaths
 from src.records.atomic import cannot_write
-from src.records.table import Column
 from src.records.text import one_line, show
 
 __all__ = ["NullProgress", "Progress", "configure_logging", "make_progress", "print_table"]

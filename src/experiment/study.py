@@ -27,8 +27,8 @@ from src.records import (
     read_record,
     read_study,
     write_record,
-    write_report,
 )
+from src.reporting import write_report
 from src.spec import RunSpec, Settings, slug
 from src.tracking import make_tracker
 

@@ -1,9 +1,8 @@
-"""Run records, the files of a study, and the tables made of them. Reads and writes files; trains nothing."""
+"""Run records and the files of a study. Reads and writes files; trains and compares nothing."""
 
-from src.records.answer import answer
+from src.records.analysis import AnalysisTable, read_analysis, write_analysis
 from src.records.atomic import atomic_path, write_bytes_atomic, write_json_atomic
 from src.records.atomic_folder import atomic_folder
-from src.records.files import write_report
 from src.records.paths import RunPaths, StudyPaths
 from src.records.record import (
     Budget,
@@ -21,9 +20,9 @@ from src.records.record import (
     write_record,
 )
 from src.records.study import Skipped, Study, list_studies, read_study
-from src.records.table import StudyTable, Table, build_tables
 
 __all__ = [
+    "AnalysisTable",
     "Budget",
     "Failure",
     "HistoryPoint",
@@ -37,19 +36,16 @@ __all__ = [
     "Status",
     "Study",
     "StudyPaths",
-    "StudyTable",
-    "Table",
-    "answer",
     "atomic_folder",
     "atomic_path",
-    "build_tables",
     "finite",
     "finite_scores",
     "list_studies",
+    "read_analysis",
     "read_record",
     "read_study",
+    "write_analysis",
     "write_bytes_atomic",
     "write_json_atomic",
     "write_record",
-    "write_report",
 ]

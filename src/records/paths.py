@@ -3,6 +3,7 @@
 <output_dir>/<study>/
     study.log
     report/             table.md, table.csv
+    analysis/           <table>.json
     runs/<run_id>/
         record.json     written last; its status says how the run ended
         adapter/        adapter_config.json, adapter_model.safetensors (peft's layout)
@@ -92,6 +93,11 @@ class StudyPaths:
     @property
     def table_csv(self) -> Path:
         return self.report / "table.csv"
+
+    @property
+    def analysis(self) -> Path:
+        """Tables of src.analyze, one JSON file each."""
+        return self.root / "analysis"
 
     @property
     def log(self) -> Path:

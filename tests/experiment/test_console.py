@@ -7,11 +7,13 @@ from pathlib import Path
 
 import pytest
 
+from src.comparison import StudyTable
 from src.errors import WriteError
 from src.experiment.console import configure_logging, print_table
-from src.records import RunRecord, Skipped, StudyPaths, StudyTable, answer
+from src.records import RunRecord, Skipped, StudyPaths
+from src.reporting import answer
 from tests.experiment.terminal import open_terminal
-from tests.records.factory import make_record, make_spec, study_table
+from tests.record_factory import make_record, make_spec, study_table
 
 PATHS = StudyPaths.of("outputs", "minilm-r52")
 ROWS = [("qv", 1, 0.88), ("qv", 64, 0.9), ("qkvo", 8, 0.912), ("none", 1, 0.71)]

@@ -24,7 +24,7 @@ from src.records import (
     write_record,
 )
 from src.spec import run_spec_from_dict, to_dict
-from tests.records.factory import make_record, make_spec
+from tests.record_factory import make_record, make_spec
 
 number = st.floats(allow_nan=False, allow_infinity=False)
 text = st.text(st.characters(), max_size=20)  # lone surrogates too: a path may hold them

@@ -7,7 +7,7 @@ import pytest
 
 from src.errors import HarnessError
 from src.records import StudyPaths, list_studies, read_study
-from tests.records.factory import make_record, make_spec, save
+from tests.record_factory import make_record, make_spec, save
 
 
 def test_records_come_sorted_and_whole(tmp_path: Path) -> None:

@@ -25,7 +25,7 @@ from src.spec import (
     to_dict,
 )
 from src.spec.identity import canonical_json
-from tests.records.factory import make_spec
+from tests.record_factory import make_spec
 
 BASE = make_spec()
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from src.errors import ConfigError
 from src.spec import LETTERS, canonical_targets, expand_targets, run_id
-from tests.records.factory import make_spec
+from tests.record_factory import make_spec
 
 SUBSETS = st.lists(st.sampled_from(LETTERS), min_size=1, unique=True)
 BERT, LLAMA = frozenset("qkvoud"), frozenset("qkvougd")

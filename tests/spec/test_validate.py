@@ -26,7 +26,7 @@ from src.spec import (
     normalise,
     run_id,
 )
-from tests.records.factory import make_spec
+from tests.record_factory import make_spec
 
 GROUPS = {"model": ModelSpec, "task": TaskSpec, "lora": LoraSpec, "optim": OptimSpec, "trainer": TrainerSpec}
 NAN, INF = math.nan, math.inf

@@ -16,7 +16,7 @@ from src.spec import RunSpec, TaskKind
 from src.training import Evaluation, Lane, train_pack
 from src.training.lane import LossMeter
 from src.training.schedule import lr_factor
-from tests.records.factory import make_spec
+from tests.record_factory import make_spec
 from tests.tiny import Recorder, start, tiny_base, tiny_cell, tiny_data
 
 TOTAL = 10

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
-from src.records import RunRecord, StudyTable, answer
-from tests.records.factory import make_record, make_spec, study_table
+from src.comparison import StudyTable
+from src.records import RunRecord
+from src.reporting import answer
+from tests.record_factory import make_record, make_spec, study_table
 
 
 def told(*records: RunRecord, within: float = 0.01) -> list[str]:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from src.records.cells import Cell, fields_of, group_cells, varying_fields
+from src.comparison.cells import Cell, fields_of, group_cells, varying_fields
 from src.records.record import RunRecord
 from src.records.study import Skipped, Study
 from src.records.text import Kind, Value, one_line, show

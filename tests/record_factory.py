@@ -6,6 +6,7 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
+from src.comparison import StudyTable, Table, build_tables
 from src.records import (
     Budget,
     Failure,
@@ -15,9 +16,6 @@ from src.records import (
     RunRecord,
     Study,
     StudyPaths,
-    StudyTable,
-    Table,
-    build_tables,
     write_record,
 )
 from src.spec import LoraSpec, ModelSpec, OptimSpec, RunSpec, TaskSpec, TrainerSpec, normalise, run_id, to_dict

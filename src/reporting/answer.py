@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
-from src.records.cells import Cell
-from src.records.choose import Choice, behind, best_of, choose, smallest_within
-from src.records.table import StudyTable, Table
+from src.comparison.cells import Cell
+from src.comparison.choose import Choice, behind, best_of, choose, smallest_within
+from src.comparison.table import StudyTable, Table
 from src.records.text import show
 
 

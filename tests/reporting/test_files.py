@@ -6,11 +6,13 @@ from pathlib import Path
 
 import pytest
 
+from src.comparison import StudyTable
 from src.errors import WriteError
-from src.records import StudyPaths, StudyTable, read_study, write_report
-from src.records.files import to_csv, to_markdown
+from src.records import StudyPaths, read_study
 from src.records.study import Skipped
-from tests.records.factory import make_record, make_spec, save, study_table
+from src.reporting import write_report
+from src.reporting.files import to_csv, to_markdown
+from tests.record_factory import make_record, make_spec, save, study_table
 
 
 def csv_rows(study: StudyTable) -> list[dict[str, str]]:

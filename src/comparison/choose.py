@@ -7,8 +7,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from src.records.cells import Cell, fields_of
-from src.records.table import Table, ranking
+from src.comparison.cells import Cell, fields_of
+from src.comparison.table import Table, ranking
 from src.records.text import Value
 
 # Scores such as 0.912 and 0.902 differ by a rounding error more than 0.01.

@@ -6,13 +6,13 @@ import csv
 import io
 from collections.abc import Sequence
 
-from src.records.answer import answer
+from src.comparison.cells import Cell
+from src.comparison.table import Problem, StudyTable, Table, build_tables
 from src.records.atomic import write_bytes_atomic
-from src.records.cells import Cell
 from src.records.paths import StudyPaths
 from src.records.study import Study
-from src.records.table import Problem, StudyTable, Table, build_tables
 from src.records.text import Value, one_line
+from src.reporting.answer import answer
 
 FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 

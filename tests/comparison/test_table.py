@@ -5,8 +5,9 @@ import random
 
 import pytest
 
-from src.records import Params, Skipped, Study, Table, build_tables
-from tests.records.factory import make_record, make_spec, one_table, study_table
+from src.comparison import Table, build_tables
+from src.records import Params, Skipped, Study
+from tests.record_factory import make_record, make_spec, one_table, study_table
 
 
 def rows(table: Table) -> list[list[str]]:

@@ -1,0 +1,1 @@
+"""Intervals, tests and rankings: numbers in, numbers out; knows nothing of records."""
