@@ -15,7 +15,7 @@ from src.spec import LOWER_IS_BETTER, source_name
 
 COLUMNS_ALWAYS_SHOWN = ("seed", "lora.targets", "lora.rank", "lora.alpha", "optim.lr")
 # Of the task and the base model, what may differ within a table: the validation examples stay the same.
-FREE_FIELDS = ("model.pooling", "task.train_size", "task.max_length")
+FREE_FIELDS = ("model.pooling", "task.max_length")
 
 
 @dataclass(frozen=True)

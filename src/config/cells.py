@@ -121,5 +121,5 @@ def _failed_cells(num_failed: int, num_cells: int, settings: Settings) -> Harnes
         return HarnessError(f"The run did not complete; the table above and its record under {where} say why.")
     return HarnessError(
         f"{num_failed} of {num_cells} cells of the study {settings.study} did not complete; the table above and their "
-        f"records under {where} say why. The same command runs failed cells again and skips the others."
+        f"records under {where} say why. The same command runs failed cells again and skips complete and diverged ones."
     )

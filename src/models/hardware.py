@@ -31,11 +31,12 @@ def resolve_device(requested: str) -> torch.device:
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if requested == "auto":
         return torch.device("cuda:0" if count else "cpu")
-    device = torch.device(requested)
-    if device.type == "cuda" and (device.index or 0) >= count:
+    kind, _, index = requested.partition(":")
+    # Not torch.device's own index, which wraps around at 128.
+    if kind == "cuda" and int(index or 0) >= count:
         here = f"cuda:0 to cuda:{count - 1}" if count else "no usable GPU here"
         raise ConfigError("device", requested, f"auto, cpu ({here})")
-    return device
+    return torch.device(requested)
 
 
 def resolve_dtype(requested: DType, device: torch.device) -> torch.dtype:

@@ -16,6 +16,16 @@ from src.config.schema import GROUPS, Config, TrackingConfig
 from src.spec import RunSpec, TaskSpec, run_id
 
 SWEEPS = CONF.parent / "sweeps"
+# Target sets x ranks x learning rates x seeds, and the baselines, which have neither rank nor learning rate.
+NUM_CELLS = {
+    "grid": 8,
+    "which_matrices": 7 * 3 * 3 + 3,
+    "what_rank": 3 * 5 * 3 * 3 + 3,
+    "rank_curve": 10 * 3 + 1,
+    "subspace": 2 * 3 * 2,
+    "amplification": 2 * 3 * 3,
+    "small_data": 3 * (2 * 3 * 3 + 3),
+}
 OPTIONS = sorted(f"{path.parent.name}={path.stem}" for path in CONF.glob("*/*.yaml") if path.parent.name != "sweep")
 FILES = sorted(path for folder in (CONF, SWEEPS) for path in folder.rglob("*.yaml") if path.parent != CONF / "sweep")
 # A key with a value of its own; the text after ` #` explains it, or a comment line above.
@@ -55,23 +65,24 @@ def test_there_is_what_the_readme_names() -> None:
     assert names | {"tracking=none", "tracking=wandb"} <= set(OPTIONS)
 
 
-@pytest.mark.parametrize(("name", "number"), [("grid", 8), ("which_matrices", 21), ("what_rank", 45)])
+@pytest.mark.parametrize(("name", "number"), NUM_CELLS.items())
 def test_every_sweep_expands_to_different_valid_cells(name: str, number: int) -> None:
     assert len({run_id(spec) for spec in cells(name)}) == number
 
 
 def test_every_sweep_is_covered_and_starts_with_its_command() -> None:
-    assert {path.stem for path in SWEEPS.glob("*.yaml")} == {"grid", "which_matrices", "what_rank"}
+    assert {path.stem for path in SWEEPS.glob("*.yaml")} == set(NUM_CELLS)
     for path in SWEEPS.glob("*.yaml"):
         header = [line for line in path.read_text().splitlines() if line.startswith("#")]
         assert header[0] == "# @package _global_"
-        assert any(f"python -m src.train +sweep={path.stem}" in line for line in header)
+        assert any(f"python -m src.train -m +sweep={path.stem}" in line for line in header)
 
 
 def test_which_matrices_gives_every_target_set_the_same_budget() -> None:
     specs = cells("which_matrices")
-    assert {(spec.lora.rank, spec.lora.budget) for spec in specs} == {(None, 73728)}
-    assert len({spec.lora.targets for spec in specs}) == 7
+    adapted = [spec for spec in specs if spec.lora.targets != "none"]
+    assert {(spec.lora.rank, spec.lora.budget) for spec in adapted} == {(None, 73728)}
+    assert len({spec.lora.targets for spec in adapted}) == 7
 
 
 def test_grid_is_the_main_command() -> None:
@@ -80,11 +91,18 @@ def test_grid_is_the_main_command() -> None:
     )
 
 
-def test_learning_rate_is_an_axis_and_the_head_has_its_own() -> None:
-    for name in ("which_matrices", "what_rank"):
-        specs = cells(name)
-        assert len({spec.optim.lr for spec in specs}) == 3
-        assert len({spec.optim.head_lr for spec in specs}) == 1
+@pytest.mark.parametrize("name", sorted(set(NUM_CELLS) - {"grid"}))
+def test_named_studies_have_learning_rates_and_seeds_in_pairs(name: str) -> None:
+    """For each configuration the same learning rates, for each of these the same seeds; the head has its own rate."""
+    tried: dict[tuple[str, int | None, int | None], set[tuple[float, int]]] = {}
+    for spec in cells(name):
+        if spec.lora.targets != "none":
+            key = (spec.lora.targets, spec.lora.rank, spec.task.train_size)
+            tried.setdefault(key, set()).add((spec.optim.lr, spec.seed))
+    pairs = set.union(*tried.values())
+    assert all(own == pairs for own in tried.values())
+    assert len({lr for lr, _ in pairs}) == 3
+    assert len({spec.optim.head_lr for spec in cells(name)}) == 1
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: "/".join(path.parts[-2:]))

@@ -20,7 +20,7 @@ def test_auto_is_the_gpu_where_there_is_one() -> None:
     assert resolve_device("cpu") == CPU
 
 
-@pytest.mark.parametrize("requested", [f"cuda:{NUM_GPUS}", "cuda:99"])
+@pytest.mark.parametrize("requested", [f"cuda:{NUM_GPUS}", "cuda:99", "cuda:200"])
 def test_a_gpu_that_is_not_there_is_refused_with_what_is(requested: str) -> None:
     with pytest.raises(ConfigError, match=r"^device is 'cuda:\d+'; allowed: auto, cpu \(") as caught:
         resolve_device(requested)
