@@ -21,7 +21,8 @@ class Choice:
 
     Attributes:
         cell: chosen by validation.
-        tried: learning rates of the configuration that ran to a result, also where the result was divergence.
+        tried: learning rates of the configuration that ran to a result, also where the result was divergence
+            or a place too low to go on.
     """
 
     cell: Cell
@@ -44,7 +45,7 @@ def choose(table: Table) -> list[Choice]:
         key = _configuration(table, cell)
         if cell.scored:
             groups[key].append(cell)
-        if any(record.status in ("completed", "diverged") for record in cell.records):
+        if any(record.status in ("completed", "diverged", "eliminated") for record in cell.records):
             tried[key].add(cell.spec.optim.lr)
     choices = [Choice(best_of(cells), frozenset(tried[key])) for key, cells in groups.items()]
     return sorted(choices, key=lambda choice: _preference(choice.cell))

@@ -21,14 +21,17 @@ class Estimate:
     Attributes:
         mean: in the metric's unit.
         seeds: how many seeds it is the mean of.
-        over_seeds: 95 % t interval over seeds; None with one seed.
-        over_examples: 95 % bootstrap interval over test examples, seeds held; None without per-example results.
+        over_seeds: t interval over seeds; None with one seed, and where all seeds score the same.
+        over_examples: bootstrap interval over test examples, seeds held; None without per-example results, and for
+            validation, of which they are not kept.
+        examples: how many test examples `over_examples` rests on; None where there is no such interval.
     """
 
     mean: float
     seeds: int
     over_seeds: Interval | None
     over_examples: Interval | None
+    examples: int | None = None
 
 
 @dataclass(frozen=True)
@@ -37,17 +40,22 @@ class Difference:
 
     Attributes:
         mean: in the metric's unit.
-        pairs: seeds that both have.
-        interval: 95 % t interval of the mean, for itself alone.
+        pairs: seeds that both have; at least 2.
+        interval: t interval of the mean, for itself alone; None where there is no spread to make one from. It and the
+            tests take the larger of two variances: of this pair, and pooled over all configurations with the same seeds
+            (`src.statistics.paired_test`). With two configurations that is the plain paired t test.
         p: two-sided, of "no difference".
-        p_holm: the same after Holm's correction over all configurations compared with the best.
+        p_holm: the same after Holm's correction over all pairs of configurations, not only those with the best: which
+            one is the best was found from the same runs, and with fewer pairs false alarms exceed the level (twice
+            over with 15 configurations whose validation and test scores move together).
         p_inferior: one-sided, of "worse than the best by the margin or more"; small means not inferior.
-        p_inferior_holm: the same after Holm's correction over all configurations.
+        p_inferior_holm: the same after Holm's correction over all configurations compared with the best; that the best
+            was selected makes these tests err on the safe side.
     """
 
     mean: float
     pairs: int
-    interval: Interval
+    interval: Interval | None
     p: float
     p_holm: float
     p_inferior: float
@@ -60,11 +68,11 @@ class Contender:
 
     Attributes:
         choice: the cell chosen by validation, and the learning rates that were tried.
-        label: for readers.
+        label: for readers: targets and rank, and what else varies between configurations.
         validation, test: estimates; test is None where a seed lacks it.
         difference: None for the best itself, and where fewer than two seeds pair.
-        place: 1 for the best; configurations that the data do not separate from the one that leads their group share
-            a place.
+        place: 1 for the best and all that the data do not show to be worse than it, 2 for the first that is worse and
+            all of the rest that are not shown to be worse than that one, and so on; None for the head alone.
     """
 
     choice: Choice
@@ -72,7 +80,7 @@ class Contender:
     validation: Estimate
     test: Estimate | None
     difference: Difference | None
-    place: int
+    place: int | None
 
 
 @dataclass(frozen=True)
@@ -81,12 +89,15 @@ class Findings:
 
     Attributes:
         table: what it rests on.
-        contenders: best validation first; empty where nothing is scored.
-        baseline: the head alone, None where it was not run.
+        contenders: best validation first, those that lost a seed last; empty where nothing is scored.
+        baseline: the head alone, None where it was not run. Its difference stands outside the family of the
+            contenders; its p_holm is Bonferroni's for the number of contenders that the best was chosen from.
         margin: of non-inferiority, in the metric's unit.
-        level: of the family-wise error, 0.05.
-        sufficient: by target set, the contender of smallest rank that is not inferior to the best of all by the
-            margin (Holm-corrected); a target set without one is missing.
+        level: of the family-wise error, 0.05; intervals leave out as much.
+        sufficient: by target set, the contender of smallest rank, then fewest parameters, that is not inferior to the
+            best of all by the margin (p_inferior_holm below the level); for its own target set the best itself counts,
+            with no test behind it and so without a difference. A target set without one is missing; empty where the
+            best has fewer than two seeds.
     """
 
     table: Table

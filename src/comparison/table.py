@@ -182,6 +182,8 @@ def _cause(record: RunRecord) -> tuple[str, str]:
     match record.status:
         case "completed":
             return "completed", "no validation score"
+        case "eliminated":
+            return "eliminated", str(record.eliminated)
         case "interrupted":
             return "interrupted", "stopped before its end; the same command continues it"
         case _:

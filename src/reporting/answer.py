@@ -1,46 +1,47 @@
-"""The closing sentences: which cell is best, the smallest rank that comes close, and what weakens both."""
+"""The closing sentences: which matrices are best, what rank suffices, and what weakens both."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
 
-from src.comparison.cells import Cell
-from src.comparison.choose import Choice, behind, best_of, choose, smallest_within
+from src.comparison.choose import behind
+from src.comparison.findings import Contender, Findings
 from src.comparison.table import StudyTable, Table
 from src.records.text import show
+from src.reporting.verdict import distance_from_best, scores, what_rank, which_matrices
 
 
-def answer(study: StudyTable, within: float) -> list[str]:
-    """Sentences for all tables, opened by the table's title where there are several.
+def answer(findings: Sequence[Findings], study: StudyTable) -> list[str]:
+    """Sentences for all tables, opened by the table's title where there are several; the answer itself comes first.
 
     Args:
-        within: margin of "smallest rank within ... of it", in the metric's own unit.
+        findings: of the study's tables.
+        study: for what has not ended.
     """
-    match study.tables:
+    match findings:
         case ():
             sentences = ["No run has ended yet: there is nothing to compare."]
-        case (table,):
-            sentences = answer_table(table, within)
-        case tables:
-            sentences = [f"{table.title}: {' '.join(answer_table(table, within))}" for table in tables]
+        case (only,):
+            sentences = answer_table(only)
+        case _:
+            sentences = [f"{each.table.title}: {' '.join(answer_table(each))}" for each in findings]
     return [*sentences, *_unfinished(study)]
 
 
-def answer_table(table: Table, within: float) -> list[str]:
+def answer_table(findings: Findings) -> list[str]:
     """One finding in each sentence; never a claim that the records do not carry."""
-    choices = choose(table)
-    heads = [cell for cell in table.ranked if not cell.adapted]
-    if not choices:
-        return [_nothing_to_rank(table), *_head_alone(table, heads, None)]
-    best = choices[0].cell
+    best = findings.best
+    if best is None:
+        return [_nothing_to_rank(findings.table), *_head_alone(findings)]
     return [
-        f"Best by validation {table.metric}: {_describe(table, best)}.",
-        *_smallest(table, choices, best, within),
-        *_head_alone(table, heads, best),
-        *_learning_rates(choices),
-        *_passed_over(table, best),
-        *_seeds(choices),
+        which_matrices(findings, best),
+        *what_rank(findings, best),
+        *_better_on_test(findings),
+        *_head_alone(findings),
+        *_learning_rates(findings),
+        *_passed_over(findings, best),
+        *_seeds(findings),
     ]
 
 
@@ -60,35 +61,28 @@ def _nothing_to_rank(table: Table) -> str:
     return f"No cell with adapters has a validation score{f' ({ended})' if ended else ''}: there is nothing to rank."
 
 
-def _smallest(table: Table, choices: Sequence[Choice], best: Cell, within: float) -> list[str]:
-    if len(choices) == 1:
+def _better_on_test(findings: Findings) -> list[str]:
+    """The best is chosen on validation; where test contradicts the choice, the reader has to know."""
+    return [
+        f"On test {contender.label} is better than it: {distance_from_best(findings, contender.difference)}."
+        for contender in findings.contenders
+        if contender.difference and contender.difference.p_holm < findings.level and contender.difference.mean > 0
+    ]
+
+
+def _head_alone(findings: Findings) -> list[str]:
+    head, best = findings.baseline, findings.best
+    if head is None:
         return []
-    smallest = smallest_within(table, choices, best, within)
-    if smallest is best:
-        return [f"No smaller rank comes within {within:g} of it."]
-    return [f"Smallest rank within {within:g} of it: {_describe(table, smallest)}."]
+    told = f"Head alone (targets none): {scores(findings, head)}"
+    if best and behind(findings.table, head.choice.cell, best.choice.cell) <= 0:
+        return [f"{told}; no adapter does better."]
+    against = f"; against the best {distance_from_best(findings, head.difference)}" if head.difference else ""
+    return [f"{told}{against}."]
 
 
-def _describe(table: Table, cell: Cell) -> str:
-    parameters = show(cell.adapter_parameters, "count")
-    partly = "" if cell.whole else f", from {cell.seeds} seeds"
-    return f"{table.label(cell)}: {_scores(cell)}, {parameters} adapter parameters{partly}"
-
-
-def _scores(cell: Cell) -> str:
-    test = "test missing" if cell.test is None else f"test {show(cell.test, 'score')}"
-    return f"validation {show(cell.validation, 'score')}, {test}"
-
-
-def _head_alone(table: Table, heads: Sequence[Cell], best: Cell | None) -> list[str]:
-    if not heads:
-        return []
-    head = best_of(heads)
-    beaten = best is None or behind(table, head, best) > 0
-    return [f"Head alone (targets none): {_scores(head)}{'' if beaten else '; no adapter does better'}."]
-
-
-def _learning_rates(choices: Sequence[Choice]) -> list[str]:
+def _learning_rates(findings: Findings) -> list[str]:
+    choices = [contender.choice for contender in findings.contenders]
     rates = frozenset[float]().union(*(choice.tried for choice in choices))
     if len(rates) == 1 and len(choices) > 1:
         return [f"One learning rate for all cells ({min(rates):g}): ranks may differ by how well it suits them."]
@@ -101,20 +95,30 @@ def _learning_rates(choices: Sequence[Choice]) -> list[str]:
     return sentences
 
 
-def _passed_over(table: Table, best: Cell) -> list[str]:
+def _passed_over(findings: Findings, best: Contender) -> list[str]:
+    table, cell_of_best = findings.table, best.choice.cell
     return [
         f"{table.label(cell)} has validation {show(cell.validation, 'score')} on {cell.seeds} seeds and was passed "
         "over, because not all of its seeds completed."
         for cell in table.ranked
-        if cell.adapted and not cell.whole and best.whole and behind(table, cell, best) < 0
+        if cell.adapted and not cell.whole and cell_of_best.whole and behind(table, cell, cell_of_best) < 0
     ]
 
 
-def _seeds(choices: Sequence[Choice]) -> list[str]:
-    seeds = {choice.cell.seed_values for choice in choices}
+def _seeds(findings: Findings) -> list[str]:
+    seeds = {contender.choice.cell.seed_values for contender in findings.contenders}
     numbers = sorted({len(values) for values in seeds})
-    if len(seeds) > 1:
-        return ["Cells do not all share the same seeds: their differences are not paired."]
     if numbers == [1]:
-        return ["One seed: no interval over seeds."]
-    return [f"Scores are means over {numbers[0]} seeds, without an interval."]
+        tested = ", and nothing is tested" if len(findings.contenders) > 1 else ""
+        apart = " Cells do not all share the same one." if len(seeds) > 1 else ""
+        return [f"One seed: no interval over seeds{tested}.{apart}"]
+    if len(seeds) > 1:
+        return ["Cells do not all share the same seeds: a difference rests on those that both cells have."]
+    if len(findings.contenders) == 1:
+        return [f"Scores are means over {numbers[0]} seeds."]
+    return [
+        f"Scores are means over {numbers[0]} seeds. Learning rates and the best cell were chosen on validation; "
+        "differences on test are paired by seed, with t tests (the larger of a pair's own and the pooled variance) and "
+        "Holm's correction: over all pairs of configurations for telling them apart, over all compared with the best "
+        "for what suffices."
+    ]

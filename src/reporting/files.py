@@ -7,8 +7,10 @@ import io
 from collections.abc import Sequence
 
 from src.comparison.cells import Cell
+from src.comparison.find import find_all
 from src.comparison.table import Problem, StudyTable, Table, build_tables
 from src.records.atomic import write_bytes_atomic
+from src.records.examples import ExampleFiles
 from src.records.paths import StudyPaths
 from src.records.study import Study
 from src.records.text import Value, one_line
@@ -24,7 +26,8 @@ def write_report(study: Study, paths: StudyPaths, within: float) -> tuple[StudyT
         WriteError: the system refused to write.
     """
     tables = build_tables(study)
-    sentences = answer(tables, within)
+    findings = find_all(tables.tables, ExampleFiles(paths), margin=within)
+    sentences = answer(findings, tables)
     write_bytes_atomic(paths.table_markdown, to_markdown(tables, sentences).encode(errors="replace"))
     write_bytes_atomic(paths.table_csv, to_csv(tables).encode(errors="replace"))
     return tables, sentences

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from src.comparison import StudyTable
+from src.comparison import StudyTable, find_all, no_examples
 from src.errors import WriteError
 from src.experiment.console import configure_logging, print_table
 from src.records import RunRecord, Skipped, StudyPaths
@@ -23,17 +23,21 @@ def default_records(**changes: object) -> list[RunRecord]:
     return [make_record(make_spec(targets, rank, **changes), score) for targets, rank, score in ROWS]
 
 
+def told(study: StudyTable) -> list[str]:
+    return answer(find_all(study.tables, no_examples, margin=0.01), study)
+
+
 def shown_at(columns: int, study: StudyTable, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     monkeypatch.setenv("COLUMNS", str(columns))
     monkeypatch.setenv("TERM", "xterm")
     with open_terminal() as (stream, screen):
         monkeypatch.setattr(sys, "stdout", stream)
-        print_table(study, answer(study, 0.01), PATHS)
+        print_table(study, told(study), PATHS)
     return screen.text.splitlines()
 
 
 def piped(study: StudyTable, capsys: pytest.CaptureFixture[str]) -> str:
-    print_table(study, answer(study, 0.01), PATHS)
+    print_table(study, told(study), PATHS)
     return capsys.readouterr().out
 
 
@@ -63,7 +67,7 @@ def test_a_pipe_gets_every_column_unwrapped_and_without_colours(capsys: pytest.C
     text = piped(study, capsys)
     assert "\x1b" not in text and text.isascii()
     assert row_of(text.splitlines(), "qkvo")[-4:] == ["0.9120", "0.8000", "1m", "00s"]
-    for sentence in answer(study, 0.01):
+    for sentence in told(study):
         assert f"{sentence}\n" in text
     for path in (PATHS.runs, PATHS.table_markdown, PATHS.table_csv, PATHS.log):
         assert str(path) in text

@@ -1,13 +1,20 @@
 from __future__ import annotations
 
-from src.comparison import StudyTable
+import numpy as np
+
+from src.comparison import StudyTable, find_all, no_examples
 from src.records import RunRecord
+from src.records.examples import Examples
 from src.reporting import answer
 from tests.record_factory import make_record, make_spec, study_table
 
 
+def answer_of(study: StudyTable, within: float = 0.01) -> list[str]:
+    return answer(find_all(study.tables, no_examples, margin=within), study)
+
+
 def told(*records: RunRecord, within: float = 0.01) -> list[str]:
-    return answer(study_table(*records), within)
+    return answer_of(study_table(*records), within)
 
 
 def test_the_whole_answer() -> None:
@@ -24,7 +31,7 @@ def test_the_whole_answer() -> None:
         "parameters.",
         "Head alone (targets none): validation 0.7100, test 0.7000.",
         "One learning rate for all cells (0.003): ranks may differ by how well it suits them.",
-        "One seed: no interval over seeds.",
+        "One seed: no interval over seeds, and nothing is tested.",
     ]
 
 
@@ -100,10 +107,12 @@ def test_what_is_said_of_seeds() -> None:
     def with_seeds(**seeds: range) -> list[str]:
         return told(*(make_record(make_spec(t, 4, seed=s), 0.8) for t, values in seeds.items() for s in values))
 
-    assert with_seeds(q=range(1), v=range(1))[-1] == "One seed: no interval over seeds."
-    assert with_seeds(q=range(3), v=range(3))[-1] == "Scores are means over 3 seeds, without an interval."
-    assert "not paired" in with_seeds(q=range(3), v=range(2))[-1]
-    assert "not paired" in with_seeds(q=range(1), v=range(1, 2))[-1]
+    assert with_seeds(q=range(1), v=range(1))[-1] == "One seed: no interval over seeds, and nothing is tested."
+    assert with_seeds(q=range(1))[-1] == "One seed: no interval over seeds."
+    assert with_seeds(q=range(3), v=range(3))[-1].startswith("Scores are means over 3 seeds. ")
+    assert with_seeds(q=range(3))[-1] == "Scores are means over 3 seeds."
+    assert "do not all share the same seeds" in with_seeds(q=range(3), v=range(2))[-1]
+    assert with_seeds(q=range(1), v=range(1, 2))[-1].endswith("Cells do not all share the same one.")
 
 
 def test_configurations_that_differ_in_what_varies_are_chosen_apart() -> None:
@@ -128,7 +137,7 @@ def test_nothing_completed() -> None:
         "No cell with adapters has a validation score (1 diverged, 2 failed): there is nothing to rank.",
         "Head alone (targets none): validation 0.7000, test 0.6000.",
     ]
-    assert answer(StudyTable("s", (), (), ()), 0.01) == ["No run has ended yet: there is nothing to compare."]
+    assert answer_of(StudyTable("s", (), (), ())) == ["No run has ended yet: there is nothing to compare."]
 
 
 def test_several_tables_are_answered_by_title() -> None:
@@ -138,18 +147,98 @@ def test_several_tables_are_answered_by_title() -> None:
 
 def test_runs_without_a_record_are_mentioned() -> None:
     tables = study_table(make_record(make_spec())).tables
-    assert answer(StudyTable("s", tables, (), ("a",)), 0.01)[-1] == "1 run has no record so far: the answer may change."
-    assert answer(StudyTable("s", (), (), ("a", "b")), 0.01) == [
+    assert answer_of(StudyTable("s", tables, (), ("a",)))[-1] == "1 run has no record so far: the answer may change."
+    assert answer_of(StudyTable("s", (), (), ("a", "b"))) == [
         "No run has ended yet: there is nothing to compare.",
         "2 runs have no record so far: the answer may change.",
     ]
 
 
+def over_seeds(scores: dict[tuple[str, int], list[float]], **changes: object) -> list[RunRecord]:
+    """Validation and test alike."""
+    return [
+        make_record(make_spec(targets, rank, seed=seed, **changes), score, score)
+        for (targets, rank), values in scores.items()
+        for seed, score in enumerate(values)
+    ]
+
+
+FOUR = {
+    ("qv", 8): [0.900, 0.910, 0.920, 0.930],
+    ("qv", 1): [0.902, 0.908, 0.917, 0.928],
+    ("q", 8): [0.886, 0.894, 0.905, 0.917],
+    ("k", 1): [0.800, 0.812, 0.821, 0.831],
+    ("k", 8): [0.801, 0.813, 0.820, 0.832],
+}
+
+
+def test_the_whole_answer_over_seeds() -> None:
+    assert told(*over_seeds(FOUR), *over_seeds({("none", 1): [0.700, 0.713, 0.720, 0.728]})) == [
+        "Best by validation accuracy: qv r=8 (alpha 16, lr 0.003): validation 0.9150, test 0.9150 (95 % interval "
+        "0.8945 to 0.9355 over 4 seeds), 12,288 adapter parameters; qv (r=1) cannot be told apart from it on these "
+        "data (difference on test -0.0013); shown to be worse: q (r=8) and k (r=1, 8), the best of these, q r=8, with "
+        "difference -0.0145 (95 % interval -0.0166 to -0.0124, 4 seeds, corrected p < 0.001).",
+        "Smallest rank that suffices: qv r=1 (alpha 16, lr 0.003), 1,536 adapter parameters: on test less than 0.01 "
+        "worse than the best, difference -0.0013 (95 % interval -0.0037 to 0.0012, 4 seeds, corrected p < 0.001); "
+        "by target set: qv r=1, q none shown, k none shown.",
+        "Head alone (targets none): validation 0.7152, test 0.7152 (95 % interval 0.6964 to 0.7341 over 4 seeds); "
+        "against the best difference -0.1998 (95 % interval -0.2030 to -0.1965, 4 seeds, corrected p < 0.001).",
+        "One learning rate for all cells (0.003): ranks may differ by how well it suits them.",
+        "Scores are means over 4 seeds. Learning rates and the best cell were chosen on validation; differences on "
+        "test are paired by seed, with t tests (the larger of a pair's own and the pooled variance) and Holm's "
+        "correction: over all pairs of configurations for telling them apart, over all compared with the best for what "
+        "suffices.",
+    ]
+
+
+def test_ties_are_called_ties() -> None:
+    noisy = {("qv", r): [0.9 + 0.01 * ((r * s) % 5) for s in range(4)] for r in (1, 2, 3)}
+    first, second = told(*over_seeds(noisy))[:2]
+    assert "; none of the other 2 configurations can be told apart from it on these data (differences on test " in first
+    assert second in ("Nothing smaller than it was tried.",) or second.startswith("No smaller rank is shown to be less")
+
+
+def test_a_margin_that_nothing_smaller_keeps_is_said() -> None:
+    second = told(*over_seeds(FOUR), within=0.0001)[1]
+    assert second == (
+        "No smaller rank is shown to be less than 0.0001 worse than it on test (Holm's correction); by target set: "
+        "qv r=8 (the best itself), q none shown, k none shown."
+    )
+
+
+def test_test_scores_that_contradict_the_choice_are_told() -> None:
+    tables = [
+        *(make_record(make_spec("q", 1, seed=s), 0.9 + 0.001 * s, 0.8 - 0.001 * s) for s in range(5)),
+        *(make_record(make_spec("v", 1, seed=s), 0.8 + 0.001 * s, 0.9 + 0.002 * s) for s in range(5)),
+    ]
+    sentences = told(*tables)
+    assert sentences[0].startswith("Best by validation accuracy: q r=1 ")
+    assert any(line.startswith("On test v r=1 is better than it: difference +0.1060 (") for line in sentences)
+
+
+def test_cells_that_share_no_seeds_are_not_compared() -> None:
+    apart = [make_record(make_spec("v", 1, seed=seed), 0.8) for seed in (7, 8)]
+    first = told(*over_seeds({("q", 1): [0.9, 0.91], ("q", 2): [0.9, 0.904]}), *apart)[0]
+    assert first.endswith("; not compared, for want of two shared seeds: v (r=1).")
+
+
+def test_the_interval_over_examples_says_how_many() -> None:
+    right = np.arange(1500) % 10 > 0
+    table = study_table(make_record(make_spec(), 0.9, 0.9))
+    kept = Examples({"prediction": right * 1.0, "target": np.ones(1500)})
+    sentences = answer(find_all(table.tables, lambda record: kept, margin=0.01), table)
+    assert "test 0.9000 (95 % interval 0.88" in sentences[0] and " over 1,500 test examples), " in sentences[0]
+
+
 def test_a_cell_that_lost_a_seed_is_not_the_smallest_that_suffices() -> None:
-    ranks = {1: "diverged", 4: "completed", 8: "completed"}
-    records = [make_record(make_spec("qv", rank), 0.9) for rank in ranks]
-    records += [make_record(make_spec("qv", rank, seed=1), 0.9, status=status) for rank, status in ranks.items()]
-    records += [make_record(make_spec("qv", 64, seed=seed), 0.905) for seed in (0, 1)]
+    scores = {("qv", 1): [0.9, 0.9], ("qv", 4): [0.9, 0.9004, 0.9012, 0.902], ("qv", 64): [0.901, 0.901, 0.902, 0.903]}
+    lost = make_record(make_spec("qv", 1, seed=2), status="diverged")
+    assert told(*over_seeds(scores), lost)[1].startswith("Smallest rank that suffices: qv r=4 ")
+
+
+def test_with_one_seed_a_cell_that_lost_others_is_not_the_smallest_near_the_best() -> None:
+    records = [make_record(make_spec("qv", rank), 0.9) for rank in (1, 4)]
+    records += [make_record(make_spec("qv", 1, seed=1), status="diverged"), make_record(make_spec("qv", 64), 0.905)]
     assert told(*records)[1].startswith("Smallest rank within 0.01 of it: qv r=4 ")
 
 

@@ -1,0 +1,165 @@
+"""The two sentences that answer a study: which matrices, and what rank suffices."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+
+from src.comparison.cells import Cell
+from src.comparison.choose import smallest_within
+from src.comparison.findings import Contender, Difference, Estimate, Findings
+from src.records.text import show
+from src.statistics import Interval
+
+MOST_LISTED = 12
+
+
+def which_matrices(findings: Findings, best: Contender) -> str:
+    """The best configuration with its intervals, what the data do not tell apart from it, and what is worse."""
+    clauses = [f"Best by validation {findings.table.metric}: {describe(findings, best)}", *_ranking(findings)]
+    return "; ".join(clauses) + "."
+
+
+def what_rank(findings: Findings, best: Contender) -> list[str]:
+    """The smallest rank that suffices; with one seed the smallest near the best, which no test stands behind."""
+    if len(findings.contenders) == 1:
+        return []
+    if all(contender.choice.cell.size >= best.choice.cell.size for contender in findings.contenders):
+        return ["Nothing smaller than it was tried."]
+    if not any(contender.difference for contender in findings.contenders):
+        return [_nearest(findings, best.choice.cell)]
+    if not findings.sufficient:
+        return []
+    smallest = min(findings.sufficient.values(), key=lambda contender: contender.choice.cell.size)
+    margin, by_set = f"{findings.margin:g}", _by_target_set(findings)
+    if smallest.difference is None:
+        return [f"No smaller rank is shown to be less than {margin} worse than it on test (Holm's correction){by_set}."]
+    distance = _distance(findings, smallest.difference, "p_inferior_holm")
+    parameters = show(smallest.choice.cell.adapter_parameters, "count")
+    name = findings.table.label(smallest.choice.cell)
+    return [
+        f"Smallest rank that suffices: {name}, {parameters} adapter parameters: on test less than {margin} worse than "
+        f"the best, {distance}{by_set}."
+    ]
+
+
+def describe(findings: Findings, contender: Contender) -> str:
+    """Label, scores with intervals, and size."""
+    cell = contender.choice.cell
+    parameters = show(cell.adapter_parameters, "count")
+    partly = "" if cell.whole else f", from {cell.seeds} seeds"
+    return f"{findings.table.label(cell)}: {scores(findings, contender)}, {parameters} adapter parameters{partly}"
+
+
+def scores(findings: Findings, contender: Contender) -> str:
+    """``validation 0.9120, test 0.8970 (95 % interval 0.8900 to 0.9040 over 3 seeds)``."""
+    validation = f"validation {show(contender.validation.mean, 'score')}"
+    if contender.test is None:
+        return f"{validation}, test missing"
+    return f"{validation}, test {show(contender.test.mean, 'score')}{_intervals(findings, contender.test)}"
+
+
+def distance_from_best(findings: Findings, difference: Difference) -> str:
+    """``difference -0.0210 (95 % interval -0.0300 to -0.0120, 3 seeds, corrected p = 0.012)``."""
+    return _distance(findings, difference, "p_holm")
+
+
+def _intervals(findings: Findings, estimate: Estimate) -> str:
+    parts = []
+    if estimate.over_seeds:
+        parts.append(f"{_span(estimate.over_seeds)} over {estimate.seeds} seeds")
+    if estimate.over_examples:
+        parts.append(f"{_span(estimate.over_examples)} over {show(estimate.examples, 'count')} test examples")
+    return f" ({_percent(findings)} interval {', '.join(parts)})" if parts else ""
+
+
+def _distance(findings: Findings, difference: Difference, test: str) -> str:
+    interval = f"{_percent(findings)} interval {_span(difference.interval)}, " if difference.interval else ""
+    p = getattr(difference, test)
+    return f"difference {_signed(difference.mean)} ({interval}{difference.pairs} seeds, corrected p {_p_value(p)})"
+
+
+def _ranking(findings: Findings) -> list[str]:
+    """Clauses on the others: tied with the best, worse, or not compared."""
+    others = findings.contenders[1:]
+    compared = [contender for contender in others if contender.difference]
+    tied = [contender for contender in compared if contender.place == 1]
+    worse = [contender for contender in compared if contender.place != 1]
+    clauses = []
+    if tied and not worse:
+        number = len(tied)
+        all_of_them = f"none of the other {number} configurations" if number > 1 else tied[0].label
+        verb = "can be told apart from it" if number > 1 else "cannot be told apart from it"
+        clauses.append(f"{all_of_them} {verb} on these data ({_range(tied)})")
+    elif tied:
+        clauses.append(f"{_listed(findings, tied)} cannot be told apart from it on these data ({_range(tied)})")
+    if worse:
+        closest = worse[0]
+        assert closest.difference is not None
+        which = "" if len(worse) == 1 else f"the best of these, {closest.label}, "
+        told = distance_from_best(findings, closest.difference)
+        clauses.append(f"shown to be worse: {_listed(findings, worse)}, {which}with {told}")
+    if compared and len(compared) < len(others):
+        alone = [contender for contender in others if not contender.difference]
+        clauses.append(f"not compared, for want of two shared seeds: {_listed(findings, alone)}")
+    return clauses
+
+
+def _range(contenders: Sequence[Contender]) -> str:
+    means = [contender.difference.mean for contender in contenders if contender.difference]
+    low, high = _signed(min(means)), _signed(max(means))
+    return f"differences on test {low} to {high}" if low != high else f"difference on test {low}"
+
+
+def _listed(findings: Findings, contenders: Sequence[Contender]) -> str:
+    """``qkvo (r=1, 8) and q (r=64)``; by label where more than targets and rank varies."""
+    if findings.table.varying:
+        names = [contender.label for contender in contenders]
+    else:
+        ranks: dict[str, list[int]] = defaultdict(list)
+        for contender in contenders:
+            ranks[contender.choice.cell.spec.lora.targets].append(contender.choice.cell.rank or 0)
+        names = [f"{targets} (r={', '.join(map(str, sorted(values)))})" for targets, values in ranks.items()]
+    if len(names) > MOST_LISTED:
+        names = [*names[:MOST_LISTED], f"{len(names) - MOST_LISTED} more"]
+    return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
+
+
+def _by_target_set(findings: Findings) -> str:
+    """What suffices in each target set, where there are several."""
+    sets = list(dict.fromkeys(contender.choice.cell.spec.lora.targets for contender in findings.contenders))
+    if len(sets) == 1:
+        return ""
+    names = []
+    for name in sets:
+        shown = findings.sufficient.get(name)
+        itself = " (the best itself)" if shown and not shown.difference else ""
+        names.append(f"{shown.label}{itself}" if shown else f"{name} none shown")
+    return f"; by target set: {', '.join(names)}"
+
+
+def _nearest(findings: Findings, best: Cell) -> str:
+    """By validation means alone."""
+    choices = [contender.choice for contender in findings.contenders]
+    smallest = smallest_within(findings.table, choices, best, findings.margin)
+    if smallest is best:
+        return f"No smaller rank comes within {findings.margin:g} of it."
+    (found,) = (contender for contender in findings.contenders if contender.choice.cell is smallest)
+    return f"Smallest rank within {findings.margin:g} of it: {describe(findings, found)}."
+
+
+def _percent(findings: Findings) -> str:
+    return f"{100 * (1 - findings.level):g} %"
+
+
+def _span(interval: Interval) -> str:
+    return f"{show(interval.low, 'score')} to {show(interval.high, 'score')}"
+
+
+def _signed(value: float) -> str:
+    text = show(value, "score")
+    return text if text.startswith("-") else f"+{text}"
+
+
+def _p_value(p: float) -> str:
+    return "< 0.001" if p < 0.001 else f"= {p:.2g}"
