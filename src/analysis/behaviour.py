@@ -1,0 +1,150 @@
+"""What adapted models do on validation examples, without the trainer: scores, features and losses on plain text."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+from torch.nn import functional as F
+
+from src.adapters.budget import allocate
+from src.adapters.projections import select_projections
+from src.analysis.subjects import Candidate, Subject
+from src.data import Batch, TokenSplit, collate, load_task
+from src.metrics import compute_metrics, language_metrics
+from src.models.adapted import AdaptedModel, LaneSetup
+from src.models.hardware import choose_attention, resolve_dtype
+from src.models.heads import pool
+from src.models.loading import Base, load_base, load_tokenizer
+from src.spec import RunSpec
+
+# Logits of a language model over whole texts are large: rows x tokens x vocabulary.
+ROWS_AT_ONCE, TEXTS_AT_ONCE = 32, 8
+
+
+class Probe:
+    """Saved runs of one base, task and pooling as lanes over the frozen base; lane 0 is the base as it was.
+
+    Args:
+        subjects: adapters of runs.
+        examples: of validation, at most; spread evenly over the split.
+
+    Attributes:
+        lanes: the runs by lane, in their order, without those whose saved state does not fit.
+        left_out: why these are missing.
+        chosen: indices of the examples.
+
+    Raises:
+        HarnessError: the base or the data cannot be loaded.
+    """
+
+    def __init__(self, subjects: Sequence[Subject], examples: int, cache_dir: Path, device: torch.device) -> None:
+        runs = [subject.candidate for subject in subjects if subject.candidate is not None]
+        self.spec = runs[0].spec
+        self.data = load_task(self.spec.task, load_tokenizer(self.spec.model, cache_dir), cache_dir)
+        count = min(examples, len(self.data.validation))
+        self.chosen = torch.arange(count) * len(self.data.validation) // count
+        self.base = _load(self.spec, cache_dir, device)
+        setups = [_setup(self.base, run) for run in runs]
+        # A lane at its start has B = 0: the base itself.
+        self.model = AdaptedModel(
+            self.base, [setups[0], *setups], num_labels=self.data.num_labels, pad_id=self.data.pad_id
+        )
+        self.lanes: dict[int, Subject] = {}
+        self.left_out: list[str] = []
+        for lane, (subject, run) in enumerate(zip(subjects, runs, strict=True), start=1):
+            try:
+                self._fill(lane, subject, run)
+                self.lanes[lane] = subject
+            except (OSError, SafetensorError, ValueError) as error:
+                self.left_out.append(f"truncation and forgetting of {subject.name} left out: {error}.")
+
+    def score(self, lane: int) -> float | None:
+        """The task's metric on the chosen examples, without dropout."""
+        kind, total, logits, targets = self.spec.task.kind, 0.0, [], []
+        for output in self._outputs(lane, self.data.validation):
+            total += float(_loss_sum(self.spec, *output))
+            logits.append(output[0].argmax(dim=-1) if kind != "regression" else output[0].squeeze(-1))
+            targets.append(output[1])
+        predicted, true = torch.cat(logits).cpu(), torch.cat(targets).cpu()
+        if kind == "causal_lm":
+            scores = language_metrics(total, len(true), int((predicted == true).sum()))
+        else:
+            scores = compute_metrics(kind, predicted.tolist(), true.tolist(), self.data.num_labels)
+            scores = {"loss": total / len(true), **scores}
+        return scores.get(self.spec.task.metric)
+
+    def text_loss(self, lane: int) -> float:
+        """Mean loss in nats a token on whole texts, prompt and completion alike."""
+        split = self.data.validation
+        assert split.completion_starts is not None
+        whole = dataclasses.replace(split, completion_starts=torch.zeros_like(split.completion_starts))
+        total, count = 0.0, 0
+        for logits, targets in self._outputs(lane, whole):
+            total, count = total + float(F.cross_entropy(logits, targets, reduction="sum")), count + len(targets)
+        return total / count
+
+    @torch.inference_mode()
+    def features(self, lane: int) -> Tensor:
+        """Pooled last hidden states of the chosen examples, n x d in float64; the same order for every lane."""
+        self.model.retain([lane])
+        pooled = []
+        for batch in self._batches(self.data.validation):
+            inputs = {"input_ids": batch.input_ids, "attention_mask": batch.attention_mask}
+            if batch.token_type_ids is not None:
+                inputs["token_type_ids"] = batch.token_type_ids
+            inputs = {name: tensor.to(self.model.device) for name, tensor in inputs.items()}
+            hidden = self.base.backbone(**inputs).last_hidden_state
+            pooled.append(pool(hidden.double(), inputs["attention_mask"], self.spec.model.pooling))
+        return torch.cat(pooled)
+
+    @torch.inference_mode()
+    def _outputs(self, lane: int, split: TokenSplit) -> Iterator[tuple[Tensor, Tensor]]:
+        self.model.retain([lane])
+        for batch in self._batches(split):
+            (output,) = self.model.forward([batch], training=False)
+            yield output.logits, output.targets
+
+    def _batches(self, split: TokenSplit) -> Iterator[Batch]:
+        """The chosen examples, sorted by length so that little is padded."""
+        rows = TEXTS_AT_ONCE if self.spec.task.kind == "causal_lm" else ROWS_AT_ONCE
+        for part in self.chosen[split.lengths[self.chosen].argsort(stable=True)].split(rows):
+            yield collate(split, part, self.data.pad_id)
+
+    def _fill(self, lane: int, subject: Subject, run: Candidate) -> None:
+        """Raises:
+        OSError, SafetensorError, ValueError: the head is missing or damaged, or the state does not fit.
+        """
+        rank, state = self.model.setups[lane].allocation.rank, self.model.state(lane)
+        for key, adapter in subject.adapters.items():
+            # A fused weight's letters may come back without columns that are zero; zero-padding a rank is exact.
+            missing = rank - len(adapter.a)
+            state[f"{key}.A"] = F.pad(adapter.a.detach(), (0, 0, 0, missing))
+            state[f"{key}.B"] = F.pad(adapter.b.detach(), (0, missing))
+        if self.data.num_labels:
+            state |= load_file(run.run.head)
+        self.model.load_state(lane, state)
+
+
+def _load(spec: RunSpec, cache_dir: Path, device: torch.device) -> Base:
+    """In the precision in which the run was trained and scored."""
+    dtype = resolve_dtype(spec.trainer.dtype, device)
+    attention = choose_attention(device, dtype, spec.task.max_length)
+    return load_base(spec.model, spec.task.kind, cache_dir, device=device, dtype=dtype, attention=attention)
+
+
+def _setup(base: Base, run: Candidate) -> LaneSetup:
+    lora = run.spec.lora
+    projections = select_projections(base.projections, lora.targets, lora.layers)
+    return LaneSetup(run.spec, projections, allocate(lora, [(p.d_in, p.d_out) for p in projections]))
+
+
+def _loss_sum(spec: RunSpec, logits: Tensor, targets: Tensor) -> Tensor:
+    if spec.task.kind == "regression":
+        return F.mse_loss(logits.squeeze(-1), targets.to(logits.dtype), reduction="sum")
+    return F.cross_entropy(logits, targets, reduction="sum")

@@ -1,0 +1,134 @@
+"""What is analysed: the adapters of a study's chosen runs, or adapters that peft saved elsewhere."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from src.adapters.attach import make_adapters
+from src.adapters.lowrank import LowRank
+from src.adapters.peft_format import from_peft, read_peft
+from src.adapters.projections import Projection
+from src.comparison import build_tables, choose
+from src.comparison.cells import fields_of
+from src.errors import HarnessError
+from src.models.loading import Base
+from src.records import RunPaths, RunRecord, Skipped, Study, StudyPaths
+from src.records.text import Value
+from src.spec import ModelSpec, RunSpec
+
+# What may differ between runs whose ranks or seeds are compared: learning rate and alpha are chosen for each rank.
+_FREE = {"seed", "lora.rank", "lora.budget", "lora.alpha", "optim.lr"}
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A run of a study that is worth analysing.
+
+    Attributes:
+        table: index of its table in the study; a table has one base, task and metric.
+    """
+
+    record: RunRecord
+    spec: RunSpec
+    run: RunPaths
+    table: int
+
+
+@dataclass(frozen=True)
+class Subject:
+    """One saved adapter on its base.
+
+    Attributes:
+        name: run id, or the folder of an adapter from elsewhere.
+        projections: those that it adapts.
+        adapters: by projection key.
+        rank: the largest r of its letters.
+        candidate: its run; None for an adapter from elsewhere.
+        left_out: saved tensors that no letter names.
+    """
+
+    name: str
+    projections: tuple[Projection, ...]
+    adapters: Mapping[str, LowRank]
+    rank: int
+    candidate: Candidate | None
+    left_out: tuple[str, ...]
+
+    @property
+    def seed(self) -> int | None:
+        return None if self.candidate is None else self.candidate.spec.seed
+
+    @property
+    def configuration(self) -> tuple[Value, ...]:
+        """Equal for subjects that differ in rank and seed only, and in what is chosen for each rank."""
+        if self.candidate is None:
+            return ()
+        fields = fields_of(self.candidate.spec)
+        return tuple(fields[key] for key in sorted(fields.keys() - _FREE))
+
+    def starts(self) -> dict[str, LowRank] | None:
+        """The adapters before training, drawn again from the run's seed; None where there is no run."""
+        if self.candidate is None or self.candidate.record.params.rank is None:
+            return None
+        spec, rank = self.candidate.spec, self.candidate.record.params.rank
+        cpu = torch.device("cpu")
+        return make_adapters(self.projections, spec.lora, rank, spec.seed, device=cpu, dtype=torch.float32)
+
+
+def candidates(study: Study, paths: StudyPaths) -> dict[ModelSpec, list[Candidate]]:
+    """The completed runs of each configuration at its chosen learning rate, by base model.
+
+    Within a table first seeds come first, and among these the best configuration; what has no adapter is missing.
+    """
+    found: dict[ModelSpec, list[Candidate]] = {}
+    for number, table in enumerate(build_tables(study).tables):
+        columns = [choice.cell.scored for choice in choose(table)]
+        for place in range(max(map(len, columns), default=0)):
+            for record in (records[place] for records in columns if place < len(records)):
+                spec = record.run_spec()
+                base = ModelSpec(spec.model.path, spec.model.revision)
+                found.setdefault(base, []).append(Candidate(record, spec, paths.run(record.run_id), number))
+    return found
+
+
+def load_candidates(chosen: Sequence[Candidate], base: Base) -> tuple[list[Subject], list[Skipped]]:
+    """The adapters of runs, and those that cannot be read or do not fit the base."""
+    subjects, skipped = [], []
+    for candidate in chosen:
+        folder = candidate.run.adapter
+        try:
+            subjects.append(load_subject(folder, base, candidate.record.run_id, candidate))
+        except HarnessError as error:
+            skipped.append(Skipped(folder, str(error)))
+    return subjects, skipped
+
+
+def load_subject(folder: Path, base: Base, name: str, candidate: Candidate | None = None) -> Subject:
+    """An adapter, on the base's device.
+
+    Raises:
+        HarnessError: no adapter that can be read, or one that does not fit the base.
+    """
+    loaded = from_peft(base.projections, read_peft(folder))
+    device = next(base.model.parameters()).device
+    adapters = {key: _moved(adapter, device) for key, adapter in loaded.adapters.items()}
+    own = tuple(p for p in base.projections if p.key in adapters)
+    rank = max(len(adapter.a) for adapter in adapters.values())
+    return Subject(name, own, adapters, rank, candidate, loaded.left_out)
+
+
+def _moved(adapter: LowRank, device: torch.device) -> LowRank:
+    a, b = (nn.Parameter(factor.to(device), requires_grad=False) for factor in (adapter.a, adapter.b))
+    return dataclasses.replace(adapter, a=a, b=b)
+
+
+def adapted_projections(subjects: Sequence[Subject]) -> Iterator[Projection]:
+    """Every projection that at least one of the subjects adapts, once, in the order of the base's."""
+    found = {p.key: p for subject in subjects for p in subject.projections}
+    return iter(sorted(found.values(), key=lambda p: (p.layer, "qkvougd".index(p.letter))))
