@@ -38,6 +38,10 @@ class WandbRun:
         if row:
             self._calls.put(lambda run: run.log({**row, STEP: step}))
 
+    def call(self, call: Call) -> None:
+        """Queue anything else that is to be done with the wandb run."""
+        self._calls.put(call)
+
     def finish(self, status: str, summary: Mapping[str, Any]) -> None:
         """Queue the summary and the end; only the first call counts."""
         if self._finished:

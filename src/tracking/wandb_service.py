@@ -13,6 +13,7 @@ import wandb
 from wandb.sdk import wandb_setup
 from wandb.sdk.lib import wbauth
 
+from src.tracking.sweep_agent import AgentRun, take_agent_run
 from src.tracking.trouble import LOG, cause, say_once
 
 Mode = Literal["online", "offline", "disabled"]
@@ -37,11 +38,21 @@ class Shared:
     Attributes:
         reachable: False once the server has failed to start a run; it is not asked again.
         starting: held while a run starts, so that only one run waits for a server that does not answer.
+        agent: what ``wandb agent`` wants of this process, None outside of one.
     """
 
     def __init__(self) -> None:
         self.reachable = True
         self.starting = threading.Lock()
+        self.agent: AgentRun | None = None
+        self._claimed = False
+
+    def claim_agent_run(self) -> AgentRun | None:
+        """The agent's run, for the first who asks: a process that trains several cells can attach one of them."""
+        if self._claimed:
+            return None
+        self._claimed = True
+        return self.agent
 
 
 SHARED = Shared()
@@ -57,7 +68,9 @@ class Listener:
     def warning(self, text: str) -> None:
         """Trouble with a run or its uploads."""
         text = re.sub(r"^wandb: (WARNING |ERROR )?", "", text, flags=re.MULTILINE)
-        if "uploading data" in text or "Timed out finishing" in text:
+        if "already exists with the same content" in text:
+            LOG.debug("%s", text)
+        elif "uploading data" in text or "Timed out finishing" in text:
             say_upload_trouble(text.split(".")[0])
         else:
             say_once(text, f"W&B: {text}")
@@ -76,6 +89,7 @@ def say_upload_trouble(what: str) -> None:
 
 def connect() -> wandb.Settings:
     """Start wandb's service, silently; gives the settings that wandb reads from environment and files."""
+    SHARED.agent = SHARED.agent or take_agent_run()
     # wandb's reports about its own errors go to the same server and would hold up the exit when that is gone.
     os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
     quiet = wandb.Settings(**QUIET)

@@ -15,11 +15,13 @@ import wandb
 
 from src.spec import TrackingSpec
 from src.tracking.base import NullTracker, RunInfo, Tracker
+from src.tracking.sweep_agent import AgentRun
 from src.tracking.trouble import LOG, cause, say_once
 from src.tracking.wandb_run import STEP, WandbRun
 from src.tracking.wandb_service import OFFLINE, QUIET, SHARED, connect, connect_anew, resolve_mode, say_upload_trouble
 
 LONGEST_TAG = 64
+TRAIN = "train"
 # wandb keeps to its own time-outs within a second or so; what takes longer than this is stuck and is left behind.
 GRACE_S = 5.0
 
@@ -47,10 +49,16 @@ class WandbTracker:
         self.spec, self.mode = spec, mode
         self._runs: list[WandbRun] = []
 
+    @property
+    def under_agent(self) -> bool:
+        """Whether `wandb agent` started this process."""
+        return SHARED.agent is not None
+
     def start(self, run: RunInfo) -> WandbRun:
-        """Begin a W&B run, or continue the one of `run.previous_id`."""
-        tracking_id = run.previous_id or secrets.token_hex(4)
-        tracked = WandbRun(tracking_id, partial(self._start, run, tracking_id))
+        """Begin a W&B run, or continue the one of `run.previous_id`; under `wandb agent` the first is the agent's."""
+        agent = SHARED.claim_agent_run() if run.job_type == TRAIN else None
+        tracking_id = agent.run_id if agent else run.previous_id or secrets.token_hex(4)
+        tracked = WandbRun(tracking_id, partial(self._start, run, tracking_id, agent))
         self._runs = [*(earlier for earlier in self._runs if earlier.thread.is_alive()), tracked]
         return tracked
 
@@ -65,45 +73,49 @@ class WandbTracker:
                 say_upload_trouble("it does not answer")
         self._runs = []
 
-    def _start(self, run: RunInfo, tracking_id: str) -> wandb.Run:
+    def _start(self, run: RunInfo, tracking_id: str, agent: AgentRun | None) -> wandb.Run:
         with SHARED.starting:
             if self.mode == "online" and SHARED.reachable:
                 try:
-                    return self._init(run, tracking_id, "online")
+                    return self._init(run, tracking_id, agent, "online")
                 except Exception as error:
                     SHARED.reachable = False
                     say_once("start", f"W&B cannot be reached or refuses ({cause(error)}): {OFFLINE}")
                     connect_anew()
-            return self._init(run, tracking_id, "offline")
+            return self._init(run, tracking_id, agent, "offline")
 
-    def _init(self, run: RunInfo, tracking_id: str, mode: Literal["online", "offline"]) -> wandb.Run:
+    def _init(
+        self, run: RunInfo, tracking_id: str, agent: AgentRun | None, mode: Literal["online", "offline"]
+    ) -> wandb.Run:
         folder = run.folder.resolve()
         folder.mkdir(parents=True, exist_ok=True)
         started = wandb.init(
-            project=self.spec.project,
-            entity=self.spec.entity,
+            # A sweep has its project and entity, which its agent has put into the environment.
+            project=None if agent else self.spec.project,
+            entity=None if agent else self.spec.entity,
             id=tracking_id,
             name=run.run_id,
             group=run.study,
             job_type=run.job_type,
             tags=[tag[:LONGEST_TAG] for tag in run.tags if tag],
-            config=run.config,
+            config={**run.config, **(agent.parameters if agent else {})},
             dir=folder,
             mode=mode,
             reinit="create_new",
             # Offline too: `wandb sync` then appends the second part instead of counting its rows from 0 again.
-            resume="allow" if run.previous_id else None,
-            settings=self._settings(run.run_id),
+            resume="allow" if run.previous_id == tracking_id else None,
+            settings=self._settings(run.run_id, agent),
         )
         # W&B numbers the rows itself: rows repeated after a resume are then appended, not dropped as steps gone by.
         started.define_metric(STEP)
         started.define_metric("*", step_metric=STEP)
         return started
 
-    def _settings(self, run_id: str) -> wandb.Settings:
+    def _settings(self, run_id: str, agent: AgentRun | None) -> wandb.Settings:
         return wandb.Settings(
             **QUIET,
             init_timeout=self.spec.init_timeout_s,
             finish_timeout=self.spec.finish_timeout_s,
+            sweep_id=agent.sweep_id if agent else None,
             stop_fn=partial(LOG.warning, "W&B was asked to stop %s; it goes on: stop the study with Ctrl-C.", run_id),
         )

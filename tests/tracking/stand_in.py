@@ -7,12 +7,14 @@ Content-Length. Rows are kept in the order in which the file stream delivers the
 from __future__ import annotations
 
 import json
+import re
 import threading
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-ENTITY = "tester"
+from tests.tracking.stand_in_api import ENTITY, Api
+
 KEY = "0123456789" * 4
 
 
@@ -39,6 +41,7 @@ class StandIn(ThreadingHTTPServer):
         behaviour: for ``graphql``, ``file_stream`` and ``put``: an HTTP status, or ``hang`` for no answer at all.
         delay: seconds by which every answer is held back.
         bodies: every request's path and body as text.
+        api: what is not about runs.
     """
 
     daemon_threads = True
@@ -50,6 +53,7 @@ class StandIn(ThreadingHTTPServer):
         self.behaviour: dict[str, int | str] = {}
         self.delay = 0.0
         self.bodies: list[tuple[str, str]] = []
+        self.api = Api()
         self.lock = threading.Lock()
         self.closing = threading.Event()
         self.thread = threading.Thread(target=self.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
@@ -91,7 +95,10 @@ class Handler(BaseHTTPRequestHandler):
         if self.misbehaves(kind):
             return
         if kind == "graphql":
-            self.answer(200, {"data": self.graphql(json.loads(body))})
+            try:
+                self.answer(200, {"data": self.graphql(json.loads(body))})
+            except LookupError as error:
+                self.answer(200, {"data": None, "errors": [{"message": str(error)}]})
         elif self.path.endswith("/file_stream"):
             self.file_stream(self.path.split("/")[4], json.loads(body))
             self.answer(200, {"exitcode": None, "limits": {}})
@@ -125,16 +132,15 @@ class Handler(BaseHTTPRequestHandler):
 
     def graphql(self, request: dict[str, Any]) -> dict[str, Any]:
         query, variables = request["query"], request.get("variables") or {}
+        (operation,) = re.findall(r"^\s*(?:query|mutation)\s+(\w+)", query)[:1] or [""]
         with self.server.lock:
-            if "UpsertBucket" in query:
+            if operation == "UpsertBucket":
                 return self.upsert(variables)
-            if "RunResumeStatus" in query:
+            if operation == "RunResumeStatus":
                 return {"model": self.resume_status(variables)}
-            if "CreateRunFiles" in query:
+            if operation == "CreateRunFiles":
                 return {"createRunFiles": self.upload_urls(variables)}
-        if "ServerFeaturesQuery" in query:
-            return {"serverInfo": {"features": []}}
-        return {}
+            return self.server.api.answer(operation, variables) or {}
 
     def upsert(self, variables: dict[str, Any]) -> dict[str, Any]:
         inserted = variables["name"] not in self.server.runs
