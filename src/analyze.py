@@ -21,8 +21,8 @@ from typing import TYPE_CHECKING
 from src.config import to_settings
 from src.config.compose import compose_config
 from src.config.messages import report
-from src.errors import ConfigError, HarnessError
-from src.records import StudyPaths, list_studies, read_study
+from src.errors import ConfigError
+from src.records import StudyPaths, find_study, read_study
 from src.spec import ModelSpec
 
 if TYPE_CHECKING:
@@ -57,21 +57,14 @@ def _analyse(output_dir: Path, name: str, folders: Sequence[Path] | None, base: 
     """
     from src.analysis.study import analyse_folders, analyse_study, write_tables  # noqa: PLC0415 - torch takes seconds
 
-    paths = StudyPaths.of(output_dir, name)
     if folders is None:
-        _check_study(output_dir, name)
+        paths = find_study(output_dir, name)
         analysis = analyse_study(read_study(paths), paths, options)
     else:
+        paths = StudyPaths.of(output_dir, name)
         analysis = analyse_folders(folders, ModelSpec(base or _base_of(folders)), options)
     write_tables(analysis, paths.analysis)
     _show(analysis, paths)
-
-
-def _check_study(output_dir: Path, name: str) -> None:
-    known = list_studies(output_dir)
-    if name not in known:
-        there = f"there are: {', '.join(known)}" if known else "there is none"
-        raise HarnessError(f"No study {name!r} in {output_dir}; {there}.")
 
 
 def _base_of(folders: Sequence[Path]) -> str:

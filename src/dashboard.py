@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from src.errors import HarnessError
-from src.records import StudyPaths, list_studies, read_study
+from src.records import StudyPaths, find_study, read_study
 from src.reporting import write_report
 from src.reporting.mirror import make_board, summarise
 from src.spec import Settings, TrackingSpec
@@ -50,11 +50,7 @@ def show(spec: TrackingSpec, output_dir: Path, name: str, within: float) -> Publ
             be written or read, or W&B does not take what it gets.
     """
     require_dashboard()
-    known = list_studies(output_dir)
-    if name not in known:
-        there = f"there are: {', '.join(known)}" if known else "there is none"
-        raise HarnessError(f"No study {name!r} in {output_dir}; {there}.")
-    paths = StudyPaths.of(output_dir, name)
+    paths = find_study(output_dir, name)
     study = read_study(paths)
     if not study.records:
         raise HarnessError(f"Study {name!r} in {output_dir} has no records so far: there is nothing to show.")

@@ -1,13 +1,14 @@
-"""Rewrite the tables of studies from the records on disk, also while a sweep is running.
+"""Rewrite the reports of studies from the records on disk, also while a sweep is running.
 
     python -m src.report minilm-r52 [<study> ...] [--output-dir outputs] [--within 0.01]
 
-Writes report/table.md and report/table.csv of each study and prints what a sweep prints at its end.
+Writes each study's report folder (index.html, report.md, tables, figures) and prints what a sweep prints at its end.
 """
 
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import sys
 from collections.abc import Sequence
@@ -15,7 +16,7 @@ from pathlib import Path
 
 from src.errors import HarnessError
 from src.experiment.console import print_table
-from src.records import StudyPaths, list_studies, read_study
+from src.records import find_study, read_study
 from src.reporting import write_report
 from src.spec import Settings
 
@@ -39,11 +40,7 @@ def report(output_dir: Path, name: str, within: float) -> None:
     """Raises:
     HarnessError: no such study, nothing recorded in it, or its report cannot be written.
     """
-    known = list_studies(output_dir)
-    if name not in known:
-        there = f"there are: {', '.join(known)}" if known else "there is none"
-        raise HarnessError(f"No study {name!r} in {output_dir}; {there}.")
-    paths = StudyPaths.of(output_dir, name)
+    paths = find_study(output_dir, name)
     study = read_study(paths)
     if not study.records and not study.skipped:
         started = len(study.unfinished)
@@ -53,11 +50,24 @@ def report(output_dir: Path, name: str, within: float) -> None:
     print_table(tables, sentences, paths)
 
 
+def margin(text: str) -> float:
+    """Raises:
+    argparse.ArgumentTypeError: not a finite number of at least 0.
+    """
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 <= value < math.inf:
+        raise argparse.ArgumentTypeError(f"{text!r} is not allowed; a number of at least 0, such as 0.01, is")
+    return value
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m src.report", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("studies", nargs="+", metavar="study", help="folder name under the output folder")
     parser.add_argument("--output-dir", type=Path, default=Path("outputs"), help="default: outputs")
-    parser.add_argument("--within", type=float, default=Settings.within, help="margin of 'smallest rank within'")
+    parser.add_argument("--within", type=margin, default=Settings.within, help="margin of 'smallest rank within', 0.01")
     return parser
 
 

@@ -27,12 +27,30 @@ def test_the_report_is_rewritten_and_printed(tmp_path: Path, capsys: pytest.Capt
     assert err == ""
     assert "| qv | 64 |" in paths.table_markdown.read_text()
     assert "0.912" in paths.table_csv.read_text()
+    assert out.endswith(f"page  {paths.page}\n") and "qv r=64" in paths.page.read_text()
 
 
 def test_the_margin_can_be_chosen(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     save(tmp_path, "s", make_record(make_spec("qv", 4), 0.905), make_record(make_spec("qv", 64), 0.912))
     assert run(tmp_path, "s", "--within", "0.001") == 0
     assert "No smaller rank comes within 0.001 of it." in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("margin", ["nan", "-1", "-0.001", "inf", "many"])
+def test_a_margin_that_means_nothing_is_refused(
+    tmp_path: Path, margin: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    save(tmp_path, "s", make_record(make_spec("qv", 4), 0.905))
+    with pytest.raises(SystemExit, match="2"):
+        run(tmp_path, "s", f"--within={margin}")
+    assert f"{margin!r} is not allowed; a number of at least 0" in capsys.readouterr().err
+    assert not (tmp_path / "s" / "report").exists()
+
+
+def test_help_does_not_wait_for_what_only_reports_need() -> None:
+    heavy = "{'matplotlib', 'pandas', 'pyarrow', 'jinja2', 'torch'}"
+    check = f"import sys, src.report; print(sorted({heavy} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=True).stdout == "[]\n"
 
 
 def test_an_unknown_study_is_one_sentence_and_the_others_are_reported(

@@ -83,9 +83,10 @@ def _composition_error(error: BaseException) -> str:
         return str(ConfigError(cause.full_key, _given(error), allowed_type(cause.full_key)))
     if str(error).startswith("Ambiguous value"):
         return f"{_quoted(error)} lists several values; add -m to sweep over them, or quote the value."
+    hint = ""
     if str(error).startswith("Config group override"):
-        return f"{_flat(error)} A group takes the name of a file in conf/, a key its dotted name, such as lora.rank=3."
-    return " ".join(filter(None, [_flat(error), _flat(cause) if cause else ""]))
+        hint = "A group takes the name of a file in conf/; one key is set by its dotted name, such as lora.rank=3."
+    return " ".join(filter(None, [_flat(error), _flat(cause) if cause else "", hint]))
 
 
 def _given(error: BaseException) -> str:

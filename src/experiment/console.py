@@ -106,6 +106,8 @@ def print_table(study: StudyTable, answer: Sequence[str], paths: StudyPaths) -> 
     for line in (*answer, *_not_ranked(study)):
         console.print(Text(line))
     places = {"runs": paths.runs, "table": paths.table_markdown, "": paths.table_csv, "log": paths.log}
+    if paths.page.exists():
+        places["page"] = paths.page
     console.print()
     for name, path in places.items():
         console.print(Text(f"{name:<6}{path}"), soft_wrap=True)

@@ -6,6 +6,7 @@ from src.records.atomic_folder import atomic_folder
 from src.records.paths import RunPaths, StudyPaths
 from src.records.record import (
     Budget,
+    Elimination,
     Failure,
     HistoryPoint,
     Metrics,
@@ -19,11 +20,12 @@ from src.records.record import (
     read_record,
     write_record,
 )
-from src.records.study import Skipped, Study, list_studies, read_study
+from src.records.study import Skipped, Study, find_study, list_studies, read_study
 
 __all__ = [
     "AnalysisTable",
     "Budget",
+    "Elimination",
     "Failure",
     "HistoryPoint",
     "Metrics",
@@ -38,6 +40,7 @@ __all__ = [
     "StudyPaths",
     "atomic_folder",
     "atomic_path",
+    "find_study",
     "finite",
     "finite_scores",
     "list_studies",

@@ -2,7 +2,8 @@
 
 <output_dir>/<study>/
     study.log
-    report/             table.md, table.csv
+    report/             index.html, report.md, table.md, tables as CSV and Parquet
+        figures/        SVG and PNG
     analysis/           <table>.json
     runs/<run_id>/
         record.json     written last; its status says how the run ended
@@ -85,6 +86,18 @@ class StudyPaths:
     @property
     def report(self) -> Path:
         return self.root / "report"
+
+    @property
+    def page(self) -> Path:
+        return self.report / "index.html"
+
+    @property
+    def report_markdown(self) -> Path:
+        return self.report / "report.md"
+
+    @property
+    def figures(self) -> Path:
+        return self.report / "figures"
 
     @property
     def table_markdown(self) -> Path:

@@ -19,7 +19,7 @@ from src.records.decode import DecodeError, decode
 from src.spec import RunSpec
 
 SCHEMA_VERSION = 1
-Status = Literal["completed", "failed", "diverged", "interrupted"]
+Status = Literal["completed", "failed", "diverged", "interrupted", "eliminated"]
 Scores = dict[str, float | None]
 
 
@@ -91,6 +91,29 @@ class Metrics:
 
 
 @dataclass(frozen=True)
+class Elimination:
+    """Where successive halving ended a cell.
+
+    Attributes:
+        rung: number of the decision, from 1.
+        step: optimiser steps taken before it.
+        score: best validation so far, mean over the seeds that competed together; None where one of them diverged.
+        place: by that score among `of` competitors, from 1; those with equal scores share the better place.
+        kept: competitors that went on.
+    """
+
+    rung: int
+    step: int
+    score: float | None
+    place: int
+    of: int
+    kept: int
+
+    def __str__(self) -> str:
+        return f"ended at step {self.step} by successive halving: place {self.place} of {self.of}, {self.kept} went on"
+
+
+@dataclass(frozen=True)
 class RunRecord:
     """One run.
 
@@ -102,6 +125,7 @@ class RunRecord:
         env: versions, device, dtype, git {commit, dirty}, hardware.
         data: sizes and content hashes of the splits.
         tracking: backend and id (None where nothing was tracked).
+        eliminated: where the status is ``eliminated``, why.
     """
 
     run_id: str
@@ -116,6 +140,7 @@ class RunRecord:
     env: dict[str, Any]
     data: dict[str, Any]
     tracking: dict[str, str | None]
+    eliminated: Elimination | None = None
     schema_version: int = SCHEMA_VERSION
 
     def run_spec(self) -> RunSpec:

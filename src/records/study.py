@@ -62,6 +62,19 @@ def list_studies(output_dir: Path) -> list[str]:
         return []
 
 
+def find_study(output_dir: Path, name: str) -> StudyPaths:
+    """Where a study that has started lies.
+
+    Raises:
+        HarnessError: there is none of this name; the message lists those there are.
+    """
+    known = list_studies(output_dir)
+    if name not in known:
+        there = f"there are: {', '.join(known)}" if known else "there is none"
+        raise HarnessError(f"No study {name!r} in {output_dir}; {there}.")
+    return StudyPaths.of(output_dir, name)
+
+
 def _run_folders(paths: StudyPaths) -> list[RunPaths]:
     try:
         folders = [entry for entry in paths.runs.iterdir() if entry.is_dir() and not entry.name.startswith(".")]

@@ -1,100 +1,91 @@
-"""report/table.md and report/table.csv, written atomically from the records."""
+"""Everything in a study's report folder, written atomically from the records."""
 
 from __future__ import annotations
 
-import csv
-import io
+import logging
 from collections.abc import Sequence
+from pathlib import Path
 
-from src.comparison.cells import Cell
 from src.comparison.find import find_all
-from src.comparison.table import Problem, StudyTable, Table, build_tables
+from src.comparison.findings import Findings
+from src.comparison.table import StudyTable, build_tables
+from src.errors import HarnessError
+from src.records.analysis import AnalysisTable, read_analysis
 from src.records.atomic import write_bytes_atomic
 from src.records.examples import ExampleFiles
 from src.records.paths import StudyPaths
 from src.records.study import Study
-from src.records.text import Value, one_line
 from src.reporting.answer import answer
+from src.reporting.markdown import document_markdown
+from src.reporting.material import Figures, Material
+from src.reporting.tables import to_csv, to_markdown
 
-FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
+logger = logging.getLogger(__name__)
 
 
 def write_report(study: Study, paths: StudyPaths, within: float) -> tuple[StudyTable, list[str]]:
-    """Build tables and answer, write both files, and return what was written for showing it.
+    """Build tables and answer, write the report folder, and return what a terminal shows.
+
+    The tables come first: whatever is wrong with figures or the page, they are there.
 
     Raises:
         WriteError: the system refused to write.
     """
     tables = build_tables(study)
-    findings = find_all(tables.tables, ExampleFiles(paths), margin=within)
+    examples = ExampleFiles(paths)
+    findings = find_all(tables.tables, examples, margin=within)
     sentences = answer(findings, tables)
-    write_bytes_atomic(paths.table_markdown, to_markdown(tables, sentences).encode(errors="replace"))
-    write_bytes_atomic(paths.table_csv, to_csv(tables).encode(errors="replace"))
+    _write(paths.table_markdown, to_markdown(tables, sentences))
+    _write(paths.table_csv, to_csv(tables))
+    try:
+        material = gather(study, tables, findings, paths, len(examples.skipped))
+        _write_rest(material)
+    except HarnessError:
+        raise
+    except Exception:
+        for outdated in (paths.page, paths.report_markdown):
+            outdated.unlink(missing_ok=True)
+        # A sweep of hours must end with its table and its exit code, also where drawing a page of it fails.
+        logger.exception("The page of %s could not be written; its tables are in %s", paths.name, paths.report)
     return tables, sentences
 
 
-def to_markdown(study: StudyTable, sentences: Sequence[str]) -> str:
-    """Tables, answer, and what is not ranked with its cause."""
-    lines = [f"# {_escape(study.study)}", ""]
-    for table in study.tables:
-        lines += [f"## {_escape(table.title)}", "", *_markdown_table(table), ""]
-    lines += [f"{_escape(sentence)}\n" for sentence in sentences]
-    problems = [problem for table in study.tables for problem in table.problems]
-    if problems or study.skipped:
-        lines += ["## Not ranked", ""]
-        lines += [f"- {_escape(f'{p.label}: {p.status}: {p.cause}')}" for p in problems]
-        lines += [f"- {_escape(f'{skipped.path}: not read: {skipped.reason}')}" for skipped in study.skipped]
-    return "\n".join(lines).rstrip() + "\n"
-
-
-def to_csv(study: StudyTable) -> str:
-    """Ranked cells with plain numbers, then one line for each run that is not ranked; empty where missing."""
-    columns = list(dict.fromkeys(column.key for table in study.tables for column in table.columns))
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(["model", "task", "metric", "status", *columns, "run_ids", "cause"])
-    for table in study.tables:
-        lines = [_csv_line(table, cell) for cell in table.ranked] + [_csv_problem(table, p) for p in table.problems]
-        for line in lines:
-            own = [table.model, table.task, table.metric, line["status"], *(line.get(key) for key in columns)]
-            writer.writerow([_guard(value) for value in [*own, line["run_ids"], line.get("cause")]])
-    return out.getvalue()
-
-
-def _markdown_table(table: Table) -> list[str]:
-    if not table.ranked:
-        return ["No cell has a validation score."]
-    rules = ["---" if column.kind == "text" else "---:" for column in table.columns]
-    rows = [[_escape(text) for text in table.row(cell)] for cell in table.ranked]
-    return [f"| {' | '.join(cells)} |" for cells in [[column.title for column in table.columns], rules, *rows]]
-
-
-def _escape(text: str) -> str:
-    """Foreign text inside Markdown: one line, no cell borders, no HTML."""
-    return one_line(text).replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;")
-
-
-def _csv_line(table: Table, cell: Cell) -> dict[str, Value]:
-    values = {column.key: column.value(cell) for column in table.columns}
-    return {**values, "status": "completed", "run_ids": " ".join(record.run_id for record in cell.scored)}
-
-
-def _csv_problem(table: Table, problem: Problem) -> dict[str, Value]:
-    """What was asked for, without the means, which belong to the seeds that completed."""
-    asked = {c.key: c.value(problem.cell) for c in table.columns if c.kind not in ("score", "seconds")}
-    return {**asked, "seeds": None, "status": problem.status, "run_ids": problem.run_id, "cause": problem.cause}
-
-
-def _guard(value: Value) -> Value:
-    """A text that a spreadsheet would run as a formula gets a leading quote; numbers, also negative ones, do not."""
-    if isinstance(value, str) and value.startswith(FORMULA_STARTS) and not _is_number(value):
-        return f"'{value}"
-    return value
-
-
-def _is_number(text: str) -> bool:
+def gather(
+    study: Study, tables: StudyTable, findings: Sequence[Findings], paths: StudyPaths, no_examples: int
+) -> Material:
+    """What the page is made of; an analysis that cannot be read becomes a sentence on it."""
+    analysis: dict[str, AnalysisTable] = {}
+    error = None
     try:
-        float(text)
-    except ValueError:
-        return False
-    return True
+        analysis = read_analysis(paths.analysis)
+    except HarnessError as unreadable:
+        error = str(unreadable)
+    return Material(study, tables, tuple(findings), paths, analysis, error, no_examples)
+
+
+def _write_rest(material: Material) -> None:
+    # Pandas, pyarrow and matplotlib take seconds to load, and a wrong command should be told at once.
+    from src.reporting.frames import write_frames  # noqa: PLC0415
+    from src.reporting.html import to_html  # noqa: PLC0415
+    from src.reporting.page import compose_page  # noqa: PLC0415
+
+    write_frames(material)
+    document = compose_page(material, _figures(material))
+    _write(material.paths.report_markdown, document_markdown(document))
+    _write(material.paths.page, to_html(document))
+
+
+def _figures(material: Material) -> Figures:
+    """The figures, or why there are none."""
+    try:
+        from src.reporting.figures import draw_figures  # noqa: PLC0415
+
+        return draw_figures(material)
+    except ImportError as error:
+        logger.warning("No figures: %s", error)
+        empty = ((),) * len(material.findings)
+        return Figures(empty, empty, (), (f"all of them: {error}",))
+
+
+def _write(path: Path, text: str) -> None:
+    write_bytes_atomic(path, text.encode(errors="replace"))

@@ -51,7 +51,8 @@ def macro_f1(prediction: Array, target: Array) -> Statistic:
         hits, predicted, true = classes.counts(weights)
         occurs = predicted + true > 0
         each = np.divide(2 * hits, predicted + true, out=np.zeros_like(hits), where=occurs)
-        return each.sum(axis=0) / occurs.sum(axis=0)
+        mean: Array = each.sum(axis=0) / occurs.sum(axis=0)
+        return mean
 
     return score
 
@@ -114,7 +115,8 @@ class _Ranks:
     def __call__(self, weights: Array) -> Array:
         counts = np.add.reduceat(weights[:, self.order], self.starts, axis=1)
         ranks = np.cumsum(counts, axis=1) - counts + (counts + 1) / 2
-        return ranks[:, self.group] - weights.shape[1] / 2
+        centred: Array = ranks[:, self.group] - weights.shape[1] / 2
+        return centred
 
 
 def _one_hot(ids: np.ndarray, values: Array, num_classes: int) -> csr_array:
@@ -126,7 +128,8 @@ def _correlation(weights: Array, x: Array, y: Array) -> Array:
     total = weights.sum(axis=1)
 
     def mean(values: Array) -> Array:
-        return (weights * values).sum(axis=1) / total
+        weighted: Array = (weights * values).sum(axis=1) / total
+        return weighted
 
     mean_x, mean_y = mean(x), mean(y)
     variance_x, variance_y = mean(x * x) - mean_x**2, mean(y * y) - mean_y**2

@@ -17,9 +17,15 @@ from src.errors import ConfigError, HarnessError, InterruptedRunError
         ("rerun=maybe", "rerun is 'maybe'; allowed: true or false."),
         ("task.text=null", "task.text is 'null'; allowed: text."),
         ("tracking=foo", "tracking is 'foo'; allowed: none, wandb."),
-        ("+sweep=foo", "sweep is 'foo'; allowed: amplification, grid, rank_curve, small_data, subspace, what_rank, which_matrices."),
+        (
+            "+sweep=foo",
+            "sweep is 'foo'; allowed: amplification, grid, rank_curve, small_data, subspace, what_rank,",
+        ),
         ("optim.lrr=1", "There is no key optim.lrr; did you mean optim.lr? Keys there: lr, head_lr, weight_decay,"),
-        ("modle=gpt2", "There is no key modle; did you mean model? Keys there: cache_dir, device, lora, model,"),
+        (
+            "modle=gpt2",
+            "There is no key modle; did you mean model? Keys there: cache_dir, device, halving, lora, model,",
+        ),
         ("hydra.foo=1", "There is no key hydra.foo."),
         ("lora.rank.x=3", "lora.rank is '3'; allowed: a whole number, or null."),
         ("rank", "rank is not of the form key=value"),

@@ -1,111 +1,136 @@
 from __future__ import annotations
 
-import csv
-import io
+import builtins
+import logging
 from pathlib import Path
+from typing import Any
 
+import pandas as pd
 import pytest
 
-from src.comparison import StudyTable
+import src.plots
 from src.errors import WriteError
-from src.records import StudyPaths, read_study
-from src.records.study import Skipped
+from src.plots.style import Drawing
+from src.records import StudyPaths, read_study, write_analysis
 from src.reporting import write_report
-from src.reporting.files import to_csv, to_markdown
-from tests.record_factory import make_record, make_spec, save, study_table
+from src.reporting.tables import to_csv, to_markdown
+from tests.plots.studies import analysis, grid_of_runs, run
+from tests.record_factory import make_record, make_spec, save
+
+TABLES = {"findings.csv", "findings.parquet", "runs.csv", "runs.parquet", "table.csv", "table.md", "table.parquet"}
 
 
-def csv_rows(study: StudyTable) -> list[dict[str, str]]:
-    return list(csv.DictReader(io.StringIO(to_csv(study))))
-
-
-def test_both_files_are_written_and_rewritten(tmp_path: Path) -> None:
-    paths = save(tmp_path, "study", make_record(make_spec("qv", 4), 0.905))
+def write(paths: StudyPaths) -> None:
     write_report(read_study(paths), paths, within=0.01)
-    save(tmp_path, "study", make_record(make_spec("qv", 8), 0.91))
+
+
+def names(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir()}
+
+
+def test_everything_is_written_and_rewritten(tmp_path: Path) -> None:
+    paths = save(tmp_path, "study", run("qv", 4, 0.905))
+    write(paths)
+    assert names(paths.report) == TABLES | {"index.html", "report.md"}
+    save(tmp_path, "study", run("qv", 8, 0.91))
     tables, sentences = write_report(read_study(paths), paths, within=0.01)
-    assert sorted(path.name for path in paths.report.iterdir()) == ["table.csv", "table.md"]
     assert paths.table_csv.read_text() == to_csv(tables)
     assert paths.table_markdown.read_text() == to_markdown(tables, sentences)
     assert len(tables.tables[0].ranked) == 2
+    figures = {f"{name}{suffix}" for name in ("score-by-parameters", "score-by-rank", "time-and-memory")
+               for suffix in (".png", ".svg")}  # fmt: skip
+    assert names(paths.figures) == figures
+    assert all(f"figures/{name}" in paths.page.read_text() for name in figures)
+
+
+def test_the_same_records_give_the_same_page(tmp_path: Path) -> None:
+    paths = save(tmp_path, "study", *(run("qv", rank, 0.8) for rank in (1, 2)))
+    write(paths)
+    first = {path: path.read_bytes() for path in paths.report.rglob("*.*") if path.is_file()}
+    write(paths)
+    assert {path: path.read_bytes() for path in first} == first
+
+
+def test_figures_that_no_longer_hold_are_removed(tmp_path: Path) -> None:
+    paths = save(tmp_path, "study", *grid_of_runs(seeds=1, ranks=(2,), rates=1))
+    paths.figures.mkdir(parents=True)
+    (paths.figures / "score-by-rank.svg").write_text("of an earlier report")
+    (paths.figures / "notes.txt").write_text("somebody's own")
+    write(paths)
+    assert {"score-by-rank.svg", "notes.txt"} & names(paths.figures) == {"notes.txt"}
+
+
+def test_each_table_of_a_study_has_figures_of_its_own(tmp_path: Path) -> None:
+    records = [run("qv", rank, 0.8, task__path=task) for rank in (1, 2) for task in ("asset:r52", "asset:r8")]
+    paths = save(tmp_path, "study", *records)
+    write(paths)
+    assert {"minilm-r52-accuracy-score-by-rank.svg", "minilm-r8-accuracy-score-by-rank.svg"} <= names(paths.figures)
+
+
+def test_analysis_tables_are_there_as_csv_and_parquet(tmp_path: Path) -> None:
+    paths = save(tmp_path, "study", run("qv", 4, 0.8))
+    table = analysis("amplification")
+    write_analysis(table, paths.analysis)
+    write(paths)
+    csv, parquet = (paths.report / f"amplification.{suffix}" for suffix in ("csv", "parquet"))
+    for frame in (pd.read_csv(csv), pd.read_parquet(parquet)):
+        assert frame["factor"].tolist() == list(table.columns["factor"])
+
+
+def test_a_figure_that_fails_is_told_of_and_stops_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken(_: Any) -> Drawing | None:
+        raise ZeroDivisionError("no <axes>")
+
+    monkeypatch.setattr(src.plots, "SCORE_PLOTS", (broken, *src.plots.SCORE_PLOTS))
+    paths = save(tmp_path, "study", *(run("qv", rank, 0.8) for rank in (1, 2)))
+    with caplog.at_level(logging.WARNING):
+        write(paths)
+    assert "broken: ZeroDivisionError: no &lt;axes&gt;" in paths.page.read_text()
+    assert "The figure broken cannot be drawn" in caplog.text
+    assert "score-by-rank.svg" in names(paths.figures)
+
+
+def test_without_matplotlib_there_are_tables_and_a_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = builtins.__import__
+
+    def without(name: str, *rest: Any) -> Any:
+        if name == "src.reporting.figures":
+            raise ImportError("No module named 'matplotlib'")
+        return whole(name, *rest)
+
+    monkeypatch.setattr(builtins, "__import__", without)
+    paths = save(tmp_path, "study", *grid_of_runs(seeds=1))
+    write(paths)
+    assert names(paths.report) > TABLES
+    assert "matplotlib" in paths.page.read_text()
+
+
+def test_a_page_that_fails_leaves_the_tables(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken(_: Any) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr("src.reporting.frames.write_frames", broken)
+    paths = save(tmp_path, "study", run("qv", 4, 0.8))
+    paths.report.mkdir()
+    paths.page.write_text("of an earlier report")
+    write(paths)
+    assert names(paths.report) == {"table.csv", "table.md"}
+    assert "could not be written; its tables are in" in caplog.text
 
 
 def test_a_report_that_cannot_be_written_is_a_clear_error(tmp_path: Path) -> None:
     paths = save(tmp_path, "study", make_record(make_spec()))
     paths.report.write_text("in the way")
     with pytest.raises(WriteError, match=r"table\.md"):
-        write_report(read_study(paths), paths, within=0.01)
-
-
-def test_csv_holds_numbers_as_they_are_and_nothing_where_they_are_missing() -> None:
-    study = study_table(
-        make_record(make_spec("qv", 4, lora__dropout=0.05), 2 / 3, None, total_s=61.25),
-        make_record(make_spec("qv", 4), status="diverged"),
-        make_record(make_spec("none", 1), 0.5, 0.25),
-    )
-    first, second, third = csv_rows(study)
-    assert (first["rank"], first["dropout"], first["adapter_parameters"]) == ("4", "0.05", "6144")
-    assert float(first["validation_accuracy"]) == 2 / 3
-    assert (first["test_accuracy"], first["time_s"], first["cause"]) == ("", "61.25", "")
-    assert (second["targets"], second["rank"], second["lr"]) == ("none", "", "")
-    assert (third["status"], third["validation_accuracy"], third["time_s"]) == ("diverged", "", "")
-    assert third["cause"] == "the loss is not finite at step 30"
-
-
-def test_csv_of_several_metrics_has_a_column_for_each() -> None:
-    study = study_table(make_record(make_spec(), 0.9), make_record(make_spec(task__metric="loss"), 0.4))
-    assert [(row["metric"], row["validation_accuracy"], row["validation_loss"]) for row in csv_rows(study)] == [
-        ("accuracy", "0.9", ""),
-        ("loss", "", "0.4"),
-    ]
-
-
-@pytest.mark.parametrize("name", ["=1+1", "+cmd", "-x", "@sum"])
-def test_csv_text_never_starts_a_formula(name: str) -> None:
-    (row,) = csv_rows(study_table(make_record(make_spec(model__path=name))))
-    assert row["model"] == f"'{name}"
-
-
-def test_csv_leaves_negative_numbers_numbers() -> None:
-    spec = make_spec(task__kind="regression", task__metric="pearson", model__path="-2.5")
-    (row,) = csv_rows(study_table(make_record(spec, -0.25)))
-    assert (row["model"], row["validation_pearson"]) == ("-2.5", "-0.25")
-
-
-def test_csv_does_not_give_a_failed_seed_the_scores_of_the_others() -> None:
-    study = study_table(make_record(make_spec(), 0.9), make_record(make_spec(seed=1), status="failed"))
-    mean, failed = csv_rows(study)
-    assert (mean["seeds"], mean["validation_accuracy"], mean["time_s"]) == ("1 of 2", "0.9", "60.0")
-    assert (failed["seeds"], failed["validation_accuracy"], failed["test_accuracy"], failed["time_s"]) == ("",) * 4
-
-
-def cells_of(line: str) -> list[str]:
-    """Cells of a Markdown table's line, where an escaped pipe is no border."""
-    return line.replace("\\\\", "").replace("\\|", "").strip().strip("|").split("|")
-
-
-def test_markdown_has_a_table_the_answer_and_what_is_not_ranked() -> None:
-    study = study_table(make_record(make_spec("qv", 4), 0.9, 0.8), make_record(make_spec("qv", 8), status="failed"))
-    text = to_markdown(study, ["Best: a|b."])
-    assert "| qv | 4 | 16 | 0.003 | 1 | 6,144 | 0.9000 | 0.8000 | 1m 00s |\n" in text
-    assert "\nBest: a\\|b.\n" in text
-    assert "- qv r=8 (alpha 16, lr 0.003), seed 0: failed: ValueError: the loss is not finite at step 30\n" in text
-
-
-def test_markdown_keeps_foreign_text_in_its_place() -> None:
-    hostile = "a|b \\| c\n| d | <img src=x>\x1b[31m"
-    records = [make_record(make_spec(model__revision=hostile), 0.9), make_record(make_spec(model__revision="r1"), 0.8)]
-    study = StudyTable("s|t", study_table(*records).tables, (Skipped(Path("x"), hostile),), ())
-    text = to_markdown(study, [])
-    assert "\x1b" not in text and "<img" not in text
-    lines = [line for line in text.splitlines() if line.startswith("|")]
-    assert {len(cells_of(line)) for line in lines} == {9}
-    assert "- x: not read: a\\|b \\\\\\| c \\| d \\| &lt;img src=x> [31m" in text
+        write(paths)
 
 
 def test_a_study_without_completed_cells_still_reports(tmp_path: Path) -> None:
-    paths = StudyPaths.of(tmp_path, "study")
-    save(tmp_path, "study", make_record(make_spec(), status="failed"))
-    write_report(read_study(paths), paths, within=0.01)
+    paths = save(tmp_path, "study", make_record(make_spec(), status="failed"))
+    write(paths)
     assert "No cell has a validation score." in paths.table_markdown.read_text()
-    assert len(csv_rows(study_table(make_record(make_spec(), status="failed")))) == 1
+    assert "there is nothing to rank" in paths.page.read_text()

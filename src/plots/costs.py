@@ -1,0 +1,71 @@
+"""What the cells cost: wall time and memory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from statistics import fmean
+
+from matplotlib.axes import Axes
+
+from src.comparison import Cell
+from src.comparison.findings import Findings
+from src.plots.measure import counted, target_looks
+from src.plots.scores import parameter_axis
+from src.plots.style import Drawing, Look, finish, new_figure, spell
+from src.records import RunRecord
+
+GIB = 2**30
+Cost = Callable[[RunRecord], float | None]
+
+
+def time_and_memory(findings: Findings) -> Drawing | None:
+    """Mean over seeds of each cell's time and peak memory; None where all cells have equally many parameters."""
+    table = findings.table
+    cells = [cell for cell in table.ranked if cell.adapted and cell.adapter_parameters is not None]
+    known = [cost for cost in COSTS if any(_mean(cell, cost[1]) is not None for cell in cells)]
+    if len({cell.adapter_parameters for cell in cells}) < 2 or not known:
+        return None
+    figure, axes = new_figure(len(known), 1, 0.4 + 1.9 * len(known), sharex=True)
+    for ax, (label, cost) in zip(axes, known, strict=True):
+        _draw_costs(ax, cells, cost, target_looks(table))
+        ax.set_ylabel(label)
+        ax.set_ylim(0, 1.1 * ax.dataLim.y1)
+    parameter_axis(axes[-1], [cell.adapter_parameters or 0 for cell in cells])
+    seeds = counted(sorted({len(cell.scored) for cell in cells}), "seed")
+    note = f"{table.title}; n = {counted([len(cells)], 'cell')}, each over {seeds}; {_device(cells)}"
+    caption = (
+        "Time is a cell's equal share of its pack's wall time in training and evaluation. Memory is the peak of the "
+        "pack in which a cell trained, with all of its lanes."
+    )
+    return finish(figure, "time-and-memory", "Time and memory of each cell", note, caption, legend=axes)
+
+
+def _time(record: RunRecord) -> float | None:
+    return record.time.get("total_s")
+
+
+def _memory(record: RunRecord) -> float | None:
+    peak = record.memory.get("peak_bytes")
+    return None if peak is None else peak / GIB
+
+
+COSTS: tuple[tuple[str, Cost], ...] = (("wall time (s)", _time), ("peak memory (GiB)", _memory))
+
+
+def _mean(cell: Cell, cost: Cost) -> float | None:
+    values = [value for record in cell.scored if (value := cost(record)) is not None]
+    return fmean(values) if values else None
+
+
+def _draw_costs(ax: Axes, cells: Sequence[Cell], cost: Cost, styles: Mapping[str, Look]) -> None:
+    for targets, look in styles.items():
+        own = [cell for cell in cells if cell.spec.lora.targets == targets]
+        points = [(cell.adapter_parameters, value) for cell in own if (value := _mean(cell, cost)) is not None]
+        if points:
+            x, y = zip(*points, strict=True)
+            ax.plot(x, y, label=spell(targets), alpha=0.8, **look.options(linestyle="none"))
+
+
+def _device(cells: Sequence[Cell]) -> str:
+    names = {str(record.env.get("device_name") or "unknown device") for cell in cells for record in cell.scored}
+    return ", ".join(sorted(names))

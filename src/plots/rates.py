@@ -1,0 +1,97 @@
+"""How sensitive each configuration is to the learning rate."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Container, Mapping, Sequence
+
+from matplotlib.axes import Axes
+from matplotlib.ticker import NullLocator
+
+from src.comparison import Cell, Table
+from src.comparison.findings import Findings
+from src.plots.measure import axis_label, counted, examples_of, target_sets
+from src.plots.style import INK, Drawing, Look, finish, looks, new_panels, spell
+
+Curve = Mapping[float, Cell]
+
+
+def score_by_learning_rate(findings: Findings) -> Drawing | None:
+    """Validation score by learning rate, a panel for each target set; None where only one rate was tried."""
+    table = findings.table
+    cells = [*table.ranked, *(problem.cell for problem in table.problems if not problem.cell.scored)]
+    curves = _curves(cells)
+    rates = sorted({rate for curve in curves.values() for rate in curve})
+    if len(rates) < 2:
+        return None
+    panels = _panels(table, curves)
+    figure, axes = new_panels(len(panels), sharey=True)
+    styles = looks(list(dict.fromkeys(label for panel in panels.values() for label in panel)))
+    for ax, (name, panel) in zip(axes, panels.items(), strict=True):
+        _draw_panel(ax, panel, styles, {id(contender.choice.cell) for contender in findings.contenders})
+        ax.set_title(name, loc="left")
+        _rate_axis(ax, rates)
+    figure.supylabel(axis_label(table, "validation"), fontsize=9.5)
+    scored = [record for cell in cells for record in cell.scored]
+    seeds = counted(sorted({len(cell.scored) for cell in cells if cell.scored}), "seed")
+    size = " x ".join([part for part in (seeds, *examples_of(scored, "validation")) if part])
+    caption = (
+        "A ring marks the learning rate that was chosen. Bars reach from the worst to the best seed. A cross at the "
+        'bottom is a learning rate at which no seed has come to a score; "Not ranked" says why.'
+    )
+    title = f"Validation {table.metric} against learning rate"
+    return finish(figure, "score-by-learning-rate", title, f"{table.title}; n = {size}", caption, legend=axes)
+
+
+def _curves(cells: Sequence[Cell]) -> dict[tuple[str, int], dict[float, Cell]]:
+    """By targets and rank, for each learning rate the first and so the best cell."""
+    curves: dict[tuple[str, int], dict[float, Cell]] = defaultdict(dict)
+    for cell in cells:
+        if cell.adapted and cell.rank is not None:
+            curves[cell.spec.lora.targets, cell.rank].setdefault(cell.spec.optim.lr, cell)
+    return curves
+
+
+def _panels(table: Table, curves: Mapping[tuple[str, int], Curve]) -> dict[str, dict[str, Curve]]:
+    """Curves by label: a panel for each target set, or a single one where each set has one rank, as at one budget."""
+    panels: dict[str, dict[str, Curve]] = {}
+    ranks = sorted({rank for _, rank in curves})
+    for targets in target_sets(table):
+        panels[targets] = {f"r={rank}": curves[targets, rank] for rank in ranks if (targets, rank) in curves}
+    if max(map(len, panels.values())) > 1 or len(panels) == 1:
+        return {spell(targets): panel for targets, panel in panels.items() if panel}
+    named = ((f"{spell(t)} {rank}", curve) for t, panel in panels.items() for rank, curve in panel.items())
+    return {"": dict(named)}
+
+
+def _draw_panel(ax: Axes, curves: Mapping[str, Curve], styles: Mapping[str, Look], chosen: Container[int]) -> None:
+    for label, curve in curves.items():
+        scored = {rate: cell for rate, cell in sorted(curve.items()) if cell.scored}
+        look = styles[label]
+        ax.plot([], [], label=label, **look.options())
+        if scored:
+            means = [cell.validation for cell in scored.values()]
+            ax.errorbar(list(scored), means, yerr=_spread(scored), elinewidth=1, **look.options())  # type: ignore[arg-type]
+        for rate, cell in curve.items():
+            if not cell.scored:
+                ax.plot(rate, 0.04, "x", color=look.color, transform=ax.get_xaxis_transform(), markeredgewidth=1.8)
+            elif id(cell) in chosen and cell.validation is not None:
+                ax.plot(rate, cell.validation, "o", markersize=12, markerfacecolor="none", markeredgecolor=INK)
+
+
+def _spread(curve: Curve) -> list[list[float]]:
+    below, above = [], []
+    for cell in curve.values():
+        scores = [(record.metrics.validation or {}).get(cell.spec.task.metric) for record in cell.scored]
+        known = [score for score in scores if score is not None]
+        mean = sum(known) / len(known)
+        below.append(mean - min(known))
+        above.append(max(known) - mean)
+    return [below, above]
+
+
+def _rate_axis(ax: Axes, rates: Sequence[float]) -> None:
+    ax.set_xscale("log")
+    ax.set_xticks(rates, [f"{rate:g}" for rate in rates], rotation=0 if len(rates) < 5 else 40)
+    ax.xaxis.set_minor_locator(NullLocator())
+    ax.set_xlabel("learning rate")

@@ -1,0 +1,193 @@
+"""Scores of configurations, each at its best learning rate: against parameters, against rank, at one budget."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from matplotlib.axes import Axes
+from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+
+from src.comparison.findings import Contender, Estimate, Findings
+from src.comparison.groups import at_one_budget, by_rank
+from src.plots.measure import Measured, error_bar, measure, target_looks
+from src.plots.style import INK, MUTED, Drawing, finish, new_figure, spell
+
+Point = tuple[Contender, Estimate]
+
+
+def score_by_parameters(findings: Findings) -> Drawing | None:
+    """Every configuration by its adapter parameters, with the Pareto front; None where all have equally many."""
+    measured = measure(findings)
+    points = _sized(measured)
+    if len({_parameters(contender) for contender, _ in points}) < 2:
+        return None
+    figure, (ax,) = new_figure()
+    _scatter(ax, measured, points)
+    front = pareto_front(points, findings.table.lower_is_better)
+    _draw_front(ax, front)
+    _draw_baseline(ax, measured)
+    parameter_axis(ax, [_parameters(contender) for contender, _ in points])
+    ax.set_ylabel(measured.axis)
+    title = f"{measured.split.capitalize()} {findings.table.metric} against adapter parameters"
+    caption = (
+        "Each point is one configuration at the learning rate that validation chose. The dashed line is the Pareto "
+        f"front: nothing with fewer parameters has a better mean. {measured.interval_words}"
+    )
+    return finish(figure, "score-by-parameters", title, measured.note(), caption, legend=[ax])
+
+
+def score_by_rank(findings: Findings) -> Drawing | None:
+    """One line for each target set; None where there is one rank only."""
+    measured = measure(findings)
+    found = by_rank(measured.contenders)
+    lines = {targets: found[targets] for targets in target_looks(findings.table) if targets in found}
+    ranks = sorted({rank for line in lines.values() for rank in line})
+    if max(map(len, lines.values()), default=0) < 2:
+        return None
+    figure, (ax,) = new_figure()
+    looks = target_looks(findings.table)
+    for place, (targets, line) in enumerate(lines.items()):
+        dodge = 2 ** (0.09 * (place - (len(lines) - 1) / 2))
+        points = [(rank * dodge, line[rank], measured.estimate(line[rank])) for rank in sorted(line)]
+        x, estimates = [at for at, _, _ in points], [estimate for _, _, estimate in points]
+        _bars(ax, x, estimates, label=spell(targets), **looks[targets].options())
+        _ring(ax, [(at, estimate.mean) for at, c, estimate in points if c is findings.sufficient.get(targets)])
+    _draw_baseline(ax, measured)
+    rank_axis(ax, ranks)
+    ax.set_ylabel(measured.axis)
+    title = f"{measured.split.capitalize()} {findings.table.metric} against rank, for each target set"
+    return finish(figure, "score-by-rank", title, measured.note(), _rank_caption(measured), legend=[ax])
+
+
+def matrices_at_budget(findings: Findings) -> Drawing | None:
+    """Target sets that have the same budget or equally many parameters, best first; None where no two do."""
+    measured = measure(findings)
+    budget, members = at_one_budget(measured.contenders)
+    rows = [(contender, measured.estimate(contender)) for contender in members]
+    if len(rows) < 2:
+        return None
+    best_first = sorted(rows, key=lambda row: row[1].mean, reverse=not findings.table.lower_is_better)
+    figure, (ax,) = new_figure(height=0.7 + 0.3 * len(rows))
+    looks = target_looks(findings.table)
+    for y, (contender, estimate) in enumerate(best_first):
+        look = looks[contender.choice.cell.spec.lora.targets]
+        ax.errorbar(estimate.mean, y, xerr=error_bar(estimate), **look.options(linestyle="none"))
+    baseline = measured.baseline
+    if baseline is not None:
+        ax.axvline(baseline.mean, color=MUTED, linestyle=":", label="head alone")
+    ax.set_yticks(range(len(best_first)), [_row_label(contender) for contender, _ in best_first])
+    ax.set_ylim(len(best_first) - 0.5, -0.5)
+    ax.set_xlabel(measured.axis)
+    ax.grid(visible=False, axis="y")
+    given = any(contender.choice.cell.spec.lora.budget is not None for contender, _ in rows)
+    size = f"at most {budget:,d} adapter parameters" if given else f"{budget:,d} adapter parameters each"
+    title = f"Which matrices: {size}"
+    caption = (
+        "The same number of adapter parameters, spent on different matrices. The number before the label is the place; "
+        "configurations that the data do not separate from the leader of their group share it. "
+        f"{measured.interval_words}"
+    )
+    return finish(figure, "matrices", title, measured.note(), caption, legend=[ax])
+
+
+def pareto_front(points: Sequence[Point], lower_is_better: bool) -> list[Point]:
+    """Points that no other point beats with as few or fewer parameters, by rising parameters."""
+    sign = 1.0 if lower_is_better else -1.0
+    front: list[Point] = []
+    for point in sorted(points, key=lambda point: (_parameters(point[0]), sign * point[1].mean)):
+        if not front or sign * point[1].mean < sign * front[-1][1].mean:
+            front.append(point)
+    return front
+
+
+def parameter_axis(ax: Axes, values: Sequence[int]) -> None:
+    """Logarithmic where the values span more than a factor of three."""
+    ax.set_xlabel("adapter parameters (number)")
+    ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: short_count(value)))
+    if min(values) > 0 and max(values) > 3 * min(values):
+        ax.set_xscale("log")
+        wide = max(values) > 300 * min(values)
+        ax.xaxis.set_major_locator(LogLocator(subs=(1.0,) if wide else (1.0, 2.0, 5.0)))
+        ax.xaxis.set_minor_locator(NullLocator())
+        ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: short_count(value)))
+
+
+def rank_axis(ax: Axes, ranks: Sequence[int]) -> None:
+    """Powers of two, with ticks at the ranks that were run; of two that are close the larger has the label."""
+    ax.set_xscale("log", base=2)
+    nexts = [*ranks[1:], math.inf]
+    labels = [str(rank) if following >= 1.8 * rank else "" for rank, following in zip(ranks, nexts, strict=True)]
+    ax.set_xticks(ranks, labels)
+    ax.xaxis.set_minor_locator(NullLocator())
+    ax.set_xlabel("rank r")
+
+
+def short_count(value: float) -> str:
+    """9.2k, 1.2M."""
+    for size, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if value >= size:
+            return f"{value / size:.3g}{letter}"
+    return f"{value:.3g}"
+
+
+def _sized(measured: Measured) -> list[Point]:
+    points = zip(measured.contenders, measured.estimates, strict=True)
+    return [(c, e) for c, e in points if c.choice.cell.adapter_parameters is not None]
+
+
+def _parameters(contender: Contender) -> int:
+    number = contender.choice.cell.adapter_parameters
+    assert number is not None
+    return number
+
+
+def _scatter(ax: Axes, measured: Measured, points: Sequence[Point]) -> None:
+    looks = target_looks(measured.findings.table)
+    for place, (targets, look) in enumerate(looks.items()):
+        own = [point for point in points if point[0].choice.cell.spec.lora.targets == targets]
+        dodge = 10 ** (0.014 * (place - (len(looks) - 1) / 2))
+        x = [_parameters(contender) * dodge for contender, _ in own]
+        if own:
+            _bars(ax, x, [e for _, e in own], label=spell(targets), **look.options(linestyle="none"))
+
+
+def _bars(ax: Axes, x: Sequence[float], estimates: Sequence[Estimate], **options: object) -> None:
+    below, above = zip(*((low[0], high[0]) for low, high in map(error_bar, estimates)), strict=True)
+    means = [estimate.mean for estimate in estimates]
+    ax.errorbar(x, means, yerr=[below, above], elinewidth=1.1, **options)  # type: ignore[arg-type]
+
+
+def _draw_front(ax: Axes, front: Sequence[Point]) -> None:
+    x, y = [_parameters(contender) for contender, _ in front], [estimate.mean for _, estimate in front]
+    ax.step(x, y, where="post", color=INK, linestyle=(0, (4, 2)), linewidth=1, zorder=1, label="Pareto front")
+    for at, (contender, estimate) in zip(x, front, strict=True):
+        rank = contender.choice.cell.rank
+        ax.annotate(f"r={rank}", (at, estimate.mean), xytext=(6, 5), textcoords="offset points", fontsize=8.5)
+
+
+def _draw_baseline(ax: Axes, measured: Measured) -> None:
+    estimate = measured.baseline
+    if estimate is not None:
+        ax.axhline(estimate.mean, color=MUTED, linestyle=":", linewidth=1.4, zorder=1, label="head alone")
+
+
+def _ring(ax: Axes, places: Sequence[tuple[float, float]]) -> None:
+    for x, y in places:
+        ax.plot(x, y, marker="o", markersize=13, markerfacecolor="none", markeredgecolor=INK, linestyle="none")
+
+
+def _rank_caption(measured: Measured) -> str:
+    findings = measured.findings
+    ring = ""
+    if findings.sufficient:
+        ring = (
+            f" A ring marks the smallest rank of a target set that is shown to be within {findings.margin:g} of the "
+            "best of all."
+        )
+    return f"Each point is at the learning rate that validation chose.{ring} {measured.interval_words}"
+
+
+def _row_label(contender: Contender) -> str:
+    cell = contender.choice.cell
+    return f"{contender.place}.  {spell(cell.spec.lora.targets)}  r={cell.rank}"

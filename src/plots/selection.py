@@ -1,0 +1,34 @@
+"""Which figures there are, in the order of the page."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from src.plots.costs import time_and_memory
+from src.plots.forgetting import forgetting
+from src.plots.layers import amplification, correlation, intruders
+from src.plots.rates import score_by_learning_rate
+from src.plots.scores import matrices_at_budget, score_by_parameters, score_by_rank
+from src.plots.spectra import base_spectrum, effective_rank, spectrum, truncation
+from src.plots.style import Drawing
+from src.plots.subspaces import subspace_base, subspace_matrices, subspace_ranks, subspace_seeds
+
+Plot = Callable[..., Drawing | None]
+
+SCORE_PLOTS: Sequence[Plot] = (score_by_parameters, score_by_rank, matrices_at_budget, score_by_learning_rate)
+COST_PLOTS: Sequence[Plot] = (time_and_memory,)
+# Name of the analysis table, and what is drawn of it.
+ANALYSIS_PLOTS: Sequence[tuple[str, Plot]] = (
+    ("subspace", subspace_ranks),
+    ("subspace", subspace_seeds),
+    ("subspace", subspace_base),
+    ("subspace", subspace_matrices),
+    ("amplification", amplification),
+    ("spectrum", spectrum),
+    ("size", effective_rank),
+    ("intruders", intruders),
+    ("correlation", correlation),
+    ("base_spectrum", base_spectrum),
+    ("truncation", truncation),
+    ("forgetting", forgetting),
+)

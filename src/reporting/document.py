@@ -1,0 +1,110 @@
+"""What a report says, before it becomes HTML or Markdown: sections of blocks. Text is plain; writers escape it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Paragraph:
+    """One paragraph; `lead` is the answer itself, set larger."""
+
+    text: str
+    lead: bool = False
+
+
+@dataclass(frozen=True)
+class Bullets:
+    """A list."""
+
+    items: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Code:
+    """Lines for a terminal."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class Grid:
+    """A table of text.
+
+    Attributes:
+        columns: headers.
+        rows: as long as `columns`.
+        text_columns: how many of the first columns are words; the others are numbers, aligned right.
+        caption: what it shows; may be empty.
+    """
+
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    text_columns: int = 1
+    caption: str = ""
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A figure.
+
+    Attributes:
+        name: of its files in the report's figures folder, without suffix.
+        svg: ready to stand inside a page (`src.plots.inline`).
+    """
+
+    name: str
+    title: str
+    caption: str
+    svg: str
+
+
+@dataclass(frozen=True)
+class Gallery:
+    """Figures side by side where there is room."""
+
+    pictures: tuple[Picture, ...]
+
+
+Block = Paragraph | Bullets | Code | Grid | Gallery
+
+
+@dataclass(frozen=True)
+class Section:
+    """A part of the page; `anchor` is its id."""
+
+    title: str
+    anchor: str
+    blocks: tuple[Block, ...]
+
+
+@dataclass(frozen=True)
+class Document:
+    """A report.
+
+    Attributes:
+        title: the study's name.
+        summary: one line under the title: what was run, and how much of it is there.
+        sections: the answer first.
+    """
+
+    title: str
+    summary: str
+    sections: tuple[Section, ...]
+
+
+def grid(columns: Sequence[str], rows: Sequence[Sequence[str]], text_columns: int = 1, caption: str = "") -> Grid:
+    """A Grid from any sequences.
+
+    Raises:
+        ValueError: a row of another length than the header.
+    """
+    if any(len(row) != len(columns) for row in rows):
+        raise ValueError(f"a row does not have {len(columns)} cells")
+    return Grid(tuple(columns), tuple(tuple(row) for row in rows), text_columns, caption)
+
+
+def gallery(pictures: Sequence[Picture]) -> list[Block]:
+    """A Gallery, or nothing for no pictures."""
+    return [Gallery(tuple(pictures))] if pictures else []

@@ -1,0 +1,26 @@
+"""A document as one self-contained page: styles and figures inside, nothing fetched, no scripts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from src.reporting.document import Document
+
+TEMPLATE = "page.html.j2"
+
+
+def to_html(document: Document) -> str:
+    """Every text is escaped; only figures, which this program drew, are put in as they are."""
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["figure"] = Markup
+    environment.tests["kind"] = lambda block, name: type(block).__name__ == name
+    return environment.get_template(TEMPLATE).render(document=document)

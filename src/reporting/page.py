@@ -1,0 +1,63 @@
+"""The report as a document: its sections in the order in which a reader asks."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from src.records.analysis import AnalysisTable
+from src.reporting.document import Document, Grid, Section, grid
+from src.reporting.material import Figures, Material
+from src.reporting.sections.analysis import analysis_section
+from src.reporting.sections.answer import answer_section
+from src.reporting.sections.beside_paper import paper_section
+from src.reporting.sections.costs import cost_section
+from src.reporting.sections.problems import figure_failures, problem_section
+from src.reporting.sections.reproduce import reproduce_section
+from src.reporting.sections.scores import score_sections
+
+FILES = {
+    "table.csv, table.parquet": "every cell with its means over seeds, and every run that is not ranked",
+    "findings.csv, findings.parquet": "each configuration at its best learning rate: estimates, intervals, differences",
+    "runs.csv, runs.parquet": "every run: settings, status, all scores, time, memory, commit",
+    "figures/": "the figures above as SVG and PNG",
+}
+
+
+def compose_page(material: Material, figures: Figures) -> Document:
+    """Everything there is to say at this moment, also of a study that has hardly begun."""
+    answered = answer_section(material)
+    if not material.study.records and not material.tables.skipped:
+        return Document(material.tables.study, summary(material), (answered,))
+    problems = problem_section(material)
+    sections = (
+        answered,
+        *score_sections(material, figures.scores),
+        *([analysis_section(material, figures.analysis)] if material.findings else []),
+        *([cost_section(material, figures.costs)] if material.findings else []),
+        Section(problems.title, problems.anchor, (*problems.blocks, *figure_failures(figures.failures))),
+        *([paper_section(material)] if material.findings else []),
+        reproduce_section(material),
+        Section("Files", "files", (_files(material.analysis),)),
+    )
+    return Document(material.tables.study, summary(material), sections)
+
+
+def summary(material: Material) -> str:
+    """What was run and how much of it is there: ``minilm on r52, accuracy. 45 runs: 44 completed, 1 failed.``"""
+    counts: Counter[str] = Counter(record.status for record in material.study.records)
+    if material.tables.skipped:
+        counts["unreadable"] = len(material.tables.skipped)
+    if material.tables.unfinished:
+        counts["without a record"] = len(material.tables.unfinished)
+    total = sum(counts.values())
+    parts = ", ".join(f"{number} {status}" for status, number in counts.most_common())
+    titles = "; ".join(table.title for table in material.tables.tables)
+    runs = f"{total} run{'' if total == 1 else 's'}{f': {parts}' if parts else ''}."
+    last = f" Last record {material.written[1]:%Y-%m-%d %H:%M} UTC." if material.written else ""
+    return f"{titles}. {runs}{last}" if titles else f"{runs}{last}"
+
+
+def _files(analysis: dict[str, AnalysisTable]) -> Grid:
+    rows = list(FILES.items())
+    rows += [(f"{name}.csv, {name}.parquet", table.about) for name, table in analysis.items()]
+    return grid(("file", "what it holds"), rows, text_columns=2)
