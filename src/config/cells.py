@@ -29,10 +29,13 @@ class Cell:
     config: DictConfig
 
 
-def run_cells(cells: Sequence[Cell]) -> list[float | None]:
+def run_cells(cells: Sequence[Cell], *, need_all: bool = True) -> list[float | None]:
     """Validation scores in the order of `cells`.
 
     Cells with equal settings form one study; a study that cannot run does not stop the next one.
+
+    Args:
+        need_all: False for a caller that can go on without the score of a cell that failed or diverged.
 
     Raises:
         ConfigError, BadCellsError: a cell is wrong; raised before anything starts.
@@ -58,7 +61,7 @@ def run_cells(cells: Sequence[Cell]) -> list[float | None]:
             continue
         for index, score in zip(indices, outcome.scores, strict=True):
             scores[index] = score
-        if outcome.num_failed:
+        if outcome.num_failed and need_all:
             errors.append(_failed_cells(outcome.num_failed, len(indices), settings))
     if errors:
         raise errors[0] if len(errors) == 1 else HarnessError("\n".join(map(str, errors)))

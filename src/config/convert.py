@@ -13,7 +13,16 @@ from omegaconf.errors import OmegaConfBaseException
 from src.config.schema import GROUPS, Config
 from src.config.words import allowed_type, hint_of
 from src.errors import ConfigError
-from src.spec import RunSpec, Settings, TrackingSpec, check_settings, default_study, normalise, run_spec_from_dict
+from src.spec import (
+    HalvingSpec,
+    RunSpec,
+    Settings,
+    TrackingSpec,
+    check_settings,
+    default_study,
+    normalise,
+    run_spec_from_dict,
+)
 
 MISSING = "???"
 
@@ -37,7 +46,8 @@ def to_settings(cfg: DictConfig) -> Settings:
     for folder in ("output_dir", "cache_dir"):
         values[folder] = str(Path(values[folder]).expanduser())
     values["study"] = values["study"] or default_study(to_spec(cfg))
-    return check_settings(Settings(**{**values, "tracking": TrackingSpec(**values["tracking"])}))
+    nested = {"tracking": TrackingSpec(**values["tracking"]), "halving": HalvingSpec(**values["halving"])}
+    return check_settings(Settings(**{**values, **nested}))
 
 
 def _values(cfg: DictConfig, spec: type[Any]) -> dict[str, Any]:

@@ -19,7 +19,17 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING, OmegaConf
 
-from src.spec import LoraSpec, ModelSpec, OptimSpec, RunSpec, Settings, TaskSpec, TrackingSpec, TrainerSpec
+from src.spec import (
+    HalvingSpec,
+    LoraSpec,
+    ModelSpec,
+    OptimSpec,
+    RunSpec,
+    Settings,
+    TaskSpec,
+    TrackingSpec,
+    TrainerSpec,
+)
 
 SCHEMA = "schema"
 PLUGINS = Path(__file__).parents[1] / "hydra_plugins"
@@ -91,6 +101,7 @@ LoraConfig = _twin(LoraSpec)
 OptimConfig = _twin(OptimSpec)
 TrainerConfig = _twin(TrainerSpec)
 TrackingConfig = _twin(TrackingSpec)
+HalvingConfig = _twin(HalvingSpec)
 GROUPS = {
     "model": ModelConfig,
     "task": TaskConfig,
@@ -104,6 +115,6 @@ Config = _dataclass(
         *_fields(RunSpec, **GROUPS),
         # null means the study that follows from model and task (src/spec/identity.py).
         ("study", str | None, None),
-        *(f for f in _fields(Settings, tracking=TrackingConfig) if f[0] != "study"),
+        *(f for f in _fields(Settings, tracking=TrackingConfig, halving=HalvingConfig) if f[0] != "study"),
     ],
 )

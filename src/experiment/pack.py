@@ -24,8 +24,12 @@ from src.training.evaluate import Result, evaluate_lanes
 logger = logging.getLogger(__name__)
 
 
-def run_pack(pack: Pack, session: Session) -> list[RunRecord]:
+def run_pack(pack: Pack, session: Session, until: int | None = None) -> list[RunRecord]:
     """Train a pack and write a record for each of its cells.
+
+    Args:
+        until: a step at which lanes that are still running pause: their checkpoints stay, and their records say
+            ``interrupted``.
 
     Raises:
         InterruptedRunError: a stop was requested; checkpoints, and records that say so, were written.
@@ -33,7 +37,7 @@ def run_pack(pack: Pack, session: Session) -> list[RunRecord]:
     """
     run = PackRun(pack, session)
     try:
-        return run.to_the_end()
+        return run.train(until)
     finally:
         run.close()
 
@@ -60,9 +64,9 @@ class PackRun:
         self.trackers: list[RunTracker] = []
         self.lanes: list[Lane] = []
 
-    def to_the_end(self) -> list[RunRecord]:
-        """Train from the newest common checkpoint, test, and write everything."""
-        self._restore()
+    def train(self, until: int | None) -> list[RunRecord]:
+        """Train from the newest common checkpoint to the end or the pause, test what ended, and write everything."""
+        self._restore(until)
         self.trackers = [self.session.start_tracker(cell) for cell in self.pack]
         observer = PackObserver(
             self.model,
@@ -75,15 +79,16 @@ class PackRun:
             context=self.context,
         )
         try:
-            train_pack(self.model, self.data, self.lanes, observer)
+            train_pack(self.model, self.data, self.lanes, observer, until)
         except InterruptedRunError:
             self._write_records({}, interrupted=True)
             raise
         # Every lane's end is on disk before the first record is, so that a crash between two records costs no training.
         observer.checkpoint()
         records = self._write_records(self._test())
-        for cell in self.pack:
-            shutil.rmtree(self.session.run_paths(cell).checkpoints, ignore_errors=True)
+        for cell, lane in zip(self.pack, self.lanes, strict=True):
+            if lane.status != "running":
+                shutil.rmtree(self.session.run_paths(cell).checkpoints, ignore_errors=True)
         return records
 
     def close(self) -> None:
@@ -93,7 +98,7 @@ class PackRun:
         for tracker in self.trackers:
             tracker.finish("failed", {})
 
-    def _restore(self) -> None:
+    def _restore(self, until: int | None) -> None:
         """Lanes at the start, or as they were in the newest checkpoint that all of them have."""
         step = common_step(self.pack, self.session.paths)
         for index, cell in enumerate(self.pack):
@@ -106,7 +111,8 @@ class PackRun:
             logger.info("Continuing %d cells from step %d", len(self.pack), step)
         labels = [slug(cell.spec) for cell in self.pack]
         per_epoch = steps_per_epoch(self.data, self.pack[0].spec.trainer)
-        self.session.progress.start_pack(labels, self.lanes[0].total_steps, per_epoch, step)
+        last = max(lane.total_steps for lane in self.lanes)
+        self.session.progress.start_pack(labels, last if until is None else min(until, last), per_epoch, step)
 
     def _test(self) -> dict[int, Result]:
         """Put each lane that did not diverge to its best state and test it; by lane index."""
@@ -139,10 +145,17 @@ class PackRun:
             )
             write_record(record, self.session.run_paths(cell).record)
             tracker.finish(record.status, summarise(record))
-            self.session.report_cell(record)
+            if interrupted or lane.status != "running":
+                self.session.report_cell(record)
             records.append(record)
         return records
 
 
 def _status(lane: Lane) -> Status:
-    return "diverged" if lane.status == "diverged" else "completed"
+    match lane.status:
+        case "running":
+            return "interrupted"
+        case "diverged":
+            return "diverged"
+        case _:
+            return "completed"

@@ -13,14 +13,19 @@ from src.training.checkpoint import find_steps, read_roster
 Pack = tuple[Cell, ...]
 
 
-def plan_packs(cells: Sequence[Cell], pack_size: int, paths: StudyPaths) -> list[Pack]:
+def plan_packs(
+    cells: Sequence[Cell], pack_size: int, paths: StudyPaths, *, regroup_at: int | None = None
+) -> list[Pack]:
     """Group cells into packs of at most `pack_size`.
 
     Cells that were interrupted together continue together, which makes their result the same to the last bit.
     The rest is grouped by what a pack must share, cells of one seed side by side: they see the same batches, so no
     row is padded for the sake of another lane.
+
+    Args:
+        regroup_at: cells whose newest checkpoint is of this step form new packs, because others of theirs have ended.
     """
-    resumed = [pack for whole in _resumed_packs(cells, paths) for pack in _chunks(whole, pack_size)]
+    resumed = [pack for whole in _resumed_packs(cells, paths, regroup_at) for pack in _chunks(whole, pack_size)]
     taken = {cell.run_id for pack in resumed for cell in pack}
     fresh = sorted((cell for cell in cells if cell.run_id not in taken), key=lambda cell: cell.spec.seed)
     groups: dict[Any, list[Cell]] = {}
@@ -41,7 +46,7 @@ def common_step(pack: Pack, paths: StudyPaths) -> int:
     return max(set.intersection(*(set(find_steps(paths.run(cell.run_id).checkpoints)) for cell in pack)), default=0)
 
 
-def _resumed_packs(cells: Sequence[Cell], paths: StudyPaths) -> list[Pack]:
+def _resumed_packs(cells: Sequence[Cell], paths: StudyPaths, regroup_at: int | None) -> list[Pack]:
     """Cells with checkpoints, as they were together when the newest was written.
 
     Members of such a pack that have none yet belong to it as well: it was killed while writing its first ones.
@@ -49,17 +54,17 @@ def _resumed_packs(cells: Sequence[Cell], paths: StudyPaths) -> list[Pack]:
     free = {cell.run_id: cell for cell in cells}
     packs: list[Pack] = []
     for cell in cells:
-        roster = _latest_roster(cell, paths) if cell.run_id in free else ()
+        roster = _latest_roster(cell, paths, regroup_at) if cell.run_id in free else ()
         pack = tuple(free.pop(run_id) for run_id in roster if run_id in free)
         packs += [pack] if pack else []
     return packs
 
 
-def _latest_roster(cell: Cell, paths: StudyPaths) -> tuple[str, ...]:
+def _latest_roster(cell: Cell, paths: StudyPaths, regroup_at: int | None) -> tuple[str, ...]:
     folder = paths.run(cell.run_id).checkpoints
     steps = find_steps(folder)
     try:
-        return read_roster(folder, steps[-1]) if steps else ()
+        return read_roster(folder, steps[-1]) if steps and steps[-1] != regroup_at else ()
     except HarnessError:  # damaged: on its own the cell fails with that error and takes no other with it
         return (cell.run_id,)
 

@@ -82,7 +82,9 @@ class Session:
 
 
 def score_of(record: RunRecord) -> float | None:
-    """The validation score by which cells are compared."""
+    """The validation score by which cells are compared; of one that halving ended, the one by which it was."""
+    if record.eliminated is not None:
+        return record.eliminated.score
     scores = record.metrics.validation
     return None if scores is None else scores.get(record.spec["task"]["metric"])
 

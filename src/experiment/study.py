@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import logging
 import shutil
 import sys
@@ -10,12 +11,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from src.comparison import StudyTable
 from src.data import TaskData
 from src.errors import BadCellsError, ConfigError, HarnessError, InterruptedRunError, WriteError
 from src.experiment.console import configure_logging, make_progress, print_table
+from src.experiment.halving import Race, plan_races
 from src.experiment.outcome import describe_failure
 from src.experiment.pack import run_pack
-from src.experiment.plan import Pack, plan_packs
+from src.experiment.plan import Pack
+from src.experiment.race import run_race
 from src.experiment.resolve import Cell, resolve_cells
 from src.experiment.resources import Resources
 from src.experiment.session import Session, score_of
@@ -29,8 +33,9 @@ from src.records import (
     write_record,
 )
 from src.reporting import write_report
+from src.reporting.mirror import summarise
 from src.spec import RunSpec, Settings, slug
-from src.tracking import make_tracker
+from src.tracking import make_tracker, mirror_study
 
 logger = logging.getLogger(__name__)
 
@@ -52,8 +57,8 @@ class StudyOutcome:
 
     @property
     def num_failed(self) -> int:
-        """Cells that did not complete: failed, diverged, interrupted or not reached."""
-        return sum(record is None or record.status != "completed" for record in self.records)
+        """Cells that neither completed nor were ended by halving: failed, diverged, interrupted or not reached."""
+        return sum(record is None or record.status not in {"completed", "eliminated"} for record in self.records)
 
 
 def run_study(specs: Sequence[RunSpec], settings: Settings) -> StudyOutcome:
@@ -69,26 +74,35 @@ def run_study(specs: Sequence[RunSpec], settings: Settings) -> StudyOutcome:
     cells = resolve_cells(specs, resources.cache_dir)
     paths = StudyPaths.of(settings.output_dir, settings.study)
     unique = list({cell.run_id: cell for cell in cells}.values())
-    pending = unique if settings.rerun else [cell for cell in unique if not is_done(cell, paths, resources)]
+    halves = settings.halving.eta is not None
+    pending = unique if settings.rerun else [cell for cell in unique if not is_done(cell, paths, resources, halves)]
     check_data(pending, resources)
+    races = plan_races(unique, pending, settings.halving, resources)
     configure_logging(paths.log)
     if settings.rerun:
         _forget(unique, paths)
     logger.info("Study %s: %d cells, %d of them done", paths.name, len(unique), len(unique) - len(pending))
     try:
-        _run_pending(pending, len(unique), settings, paths, resources)
-    finally:
+        _run_races(races, len(unique), settings, paths, resources)
+    except BaseException:
         _report(paths, settings)
+        raise
+    tables, sentences = _report(paths, settings)
+    if races:
+        _mirror(tables, sentences, paths, settings)
     return StudyOutcome(tuple(_read(cell, paths) for cell in cells))
 
 
-def is_done(cell: Cell, paths: StudyPaths, resources: Resources) -> bool:
+def is_done(cell: Cell, paths: StudyPaths, resources: Resources, halves: bool) -> bool:
     """Completed, or diverged (which would only diverge again), on the data as they are now.
 
     Only local files are compared: what an asset or a hub id stands for does not change under its name.
+
+    Args:
+        halves: whether the study is halved; only then is a cell done that was ended by halving.
     """
     record = _read(cell, paths)
-    if record is None or record.status not in {"completed", "diverged"}:
+    if record is None or record.status not in {"completed", "diverged", *(["eliminated"] if halves else [])}:
         return False
     local = Path(cell.spec.task.path).expanduser().exists()
     if local and record.data.get("sha256") != resources.data(cell.spec).report["sha256"]:
@@ -126,32 +140,28 @@ def _check_metric(spec: RunSpec, data: TaskData) -> None:
         )
 
 
-def _run_pending(
-    pending: Sequence[Cell], total: int, settings: Settings, paths: StudyPaths, resources: Resources
-) -> None:
-    if not pending:
+def _run_races(races: Sequence[Race], total: int, settings: Settings, paths: StudyPaths, resources: Resources) -> None:
+    if not races:
         return
     progress, tracker = make_progress(sys.stderr), make_tracker(settings.tracking)
     try:
         with stop_on_signals() as stop:
             session = Session(settings, paths, resources, progress, tracker, stop)
-            progress.start_study(total, total - len(pending))
-            for pack in plan_packs(pending, settings.pack_size, paths):
-                # Outside of the pack: what is wrong with a base is wrong with the study, not with one cell.
-                resources.base(pack[0].spec)
-                _run_or_split(pack, session)
+            progress.start_study(total, total - sum(len(race.pending) for race in races))
+            for race in races:
+                run_race(race, session, _run_or_split)
     finally:
         progress.stop()
         tracker.close()
 
 
-def _run_or_split(pack: Pack, session: Session) -> None:
+def _run_or_split(pack: Pack, session: Session, until: int | None) -> None:
     """Run a pack; if it fails, run its halves, so that in the end only the guilty cells fail.
 
     The same way a pack that needs too much memory ends up in smaller packs.
     """
     try:
-        run_pack(pack, session)
+        run_pack(pack, session, until)
         return
     except (InterruptedRunError, WriteError, KeyboardInterrupt):
         raise
@@ -163,7 +173,7 @@ def _run_or_split(pack: Pack, session: Session) -> None:
         traceback.clear_frames(failed.__traceback__)
         middle = (len(pack) + 1) // 2
         for part in (pack[:middle], pack[middle:]):
-            _run_or_split(part, session)
+            _run_or_split(part, session, until)
         return
     record = describe_failure(pack[0], failed, session.environment(pack[0]), session.known_tracking(pack[0]))
     write_record(record, session.run_paths(pack[0]).record)
@@ -183,9 +193,20 @@ def _forget(cells: Sequence[Cell], paths: StudyPaths) -> None:
             raise HarnessError(f"Cannot remove {run.root} to run it again: {error.strerror or error}.") from error
 
 
-def _report(paths: StudyPaths, settings: Settings) -> None:
+def _report(paths: StudyPaths, settings: Settings) -> tuple[StudyTable, list[str]]:
     tables, sentences = write_report(read_study(paths), paths, settings.within)
     print_table(tables, sentences, paths)
+    return tables, sentences
+
+
+def _mirror(tables: StudyTable, sentences: list[str], paths: StudyPaths, settings: Settings) -> None:
+    """Send tables and figures to the study's summarising run, where there is more than one run to summarise."""
+    if sum(len(table.ranked) + len(table.problems) for table in tables.tables) < 2:
+        return
+    try:
+        mirror_study(settings.tracking, summarise(paths, tables, sentences))
+    except (OSError, ValueError, csv.Error) as error:
+        logger.warning("The study's tables and figures were not sent: %s", error)
 
 
 def _read(cell: Cell, paths: StudyPaths) -> RunRecord | None:

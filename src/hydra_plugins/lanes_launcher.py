@@ -37,13 +37,16 @@ class LanesLauncher(Launcher):
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         """Run all cells of a batch; the return value of each is its validation score.
 
+        A sweeper with a failure rate of its own goes on where cells fail: they return None.
+
         Raises:
             HarnessError: as src.config.cells.run_cells.
         """
         setup_globals()
         names = _names(job_overrides)
         jobs = [self._compose(list(overrides), initial_job_idx + i) for i, overrides in enumerate(job_overrides)]
-        scores = run_cells([Cell(name, config) for name, (config, _) in zip(names, jobs, strict=True)])
+        cells = [Cell(name, config) for name, (config, _) in zip(names, jobs, strict=True)]
+        scores = run_cells(cells, need_all="max_failure_rate" not in self.config.hydra.sweeper)
         for (_, job), score in zip(jobs, scores, strict=True):
             job.return_value, job.status = score, JobStatus.COMPLETED
         return [job for _, job in jobs]

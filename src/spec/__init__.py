@@ -2,6 +2,7 @@
 
 from src.spec.identity import default_study, run_id, run_spec_from_dict, slug, source_name, to_dict
 from src.spec.run import (
+    HalvingSpec,
     LoraSpec,
     ModelSpec,
     OptimSpec,
@@ -19,6 +20,7 @@ __all__ = [
     "LETTERS",
     "LOWER_IS_BETTER",
     "METRICS",
+    "HalvingSpec",
     "Letter",
     "LoraSpec",
     "ModelSpec",

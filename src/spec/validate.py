@@ -48,7 +48,7 @@ def check_settings(settings: Settings) -> Settings:
     ConfigError: a setting that is not allowed.
     """
     check_literals(settings)
-    tracking = settings.tracking
+    tracking, halving = settings.tracking, settings.halving
     checks: list[Check] = [
         ("device", settings.device, re.fullmatch(r"auto|cpu|cuda(:\d+)?", settings.device) is not None,
          "auto, cpu, cuda or cuda:<index>"),
@@ -56,6 +56,8 @@ def check_settings(settings: Settings) -> Settings:
         ("within", settings.within, 0 <= settings.within < math.inf, "a number of at least 0"),
         ("study", settings.study, re.fullmatch(r"[\w.][\w.+=-]*", settings.study) is not None
          and settings.study.strip(".") != "", "a folder name of letters, digits and . _ + = -"),
+        ("halving.eta", halving.eta, halving.eta is None or halving.eta >= 2, "2 or more, or null for no halving"),
+        ("halving.min_share", halving.min_share, 0 < halving.min_share < 1, "a number in (0, 1)"),
         ("tracking.log_every", tracking.log_every, tracking.log_every >= 1, "a whole number of at least 1"),
         ("tracking.init_timeout_s", tracking.init_timeout_s, tracking.init_timeout_s > 0, "seconds above 0"),
         ("tracking.finish_timeout_s", tracking.finish_timeout_s, tracking.finish_timeout_s > 0, "seconds above 0"),

@@ -33,10 +33,15 @@ class Observer(Protocol):
         """Whether to checkpoint and raise InterruptedRunError before the next step."""
 
 
-def train_pack(model: AdaptedModel, data: TaskData, lanes: Sequence[Lane], observer: Observer) -> None:
+def train_pack(
+    model: AdaptedModel, data: TaskData, lanes: Sequence[Lane], observer: Observer, until: int | None = None
+) -> None:
     """Train lanes to their end, from wherever they are; all must be at the same step.
 
-    Afterwards every lane is stopped (with its best state) or diverged.
+    Afterwards every lane is stopped (with its best state) or diverged, or, with `until`, running at that step.
+
+    Args:
+        until: a step after which to return; None for no such step.
 
     Raises:
         InterruptedRunError: a stop was requested; checkpoints were written.
@@ -48,6 +53,8 @@ def train_pack(model: AdaptedModel, data: TaskData, lanes: Sequence[Lane], obser
     while active:
         model.retain([lane.index for lane in active])
         step = active[0].step
+        if until is not None and step >= until:
+            return
         if step > start and step % trainer.checkpoint_every == 0:
             observer.checkpoint()
         if observer.stop_requested():

@@ -139,14 +139,14 @@ def test_the_halves_of_a_failed_pack_get_its_memory(
     train, alive = pack_module.train_pack, []
     kept: list[weakref.ref[torch.Tensor]] = []
 
-    def too_large(model: Any, data: Any, lanes: Any, observer: Any) -> None:
+    def too_large(model: Any, data: Any, lanes: Any, observer: Any, until: Any) -> None:
         gc.collect()
         alive.append(sum(ref() is not None for ref in kept))
         activations = torch.ones(10)
         kept.append(weakref.ref(activations))
         if len(lanes) > 1:
             raise MemoryError
-        train(model, data, lanes, observer)
+        train(model, data, lanes, observer, until)
 
     monkeypatch.setattr(pack_module, "train_pack", too_large)
     specs = four(place)

@@ -1,0 +1,200 @@
+"""Time of one forward pass with nothing, with LoRA and with adapter layers (Hu et al. 2021, table 1).
+
+All variants are timed in one process, over the same weights and inputs, in turns: what else happens on the machine then
+strikes all of them alike.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from statistics import median
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from src.errors import HarnessError
+from src.models.adapted import AdaptedModel, LaneSetup
+from src.models.adapter_layers import AdapterLayers, Design
+from src.models.loading import Base
+
+BASE = "base"
+LORA, MERGED = "LoRA", "LoRA merged"
+LAYERS: dict[str, Design] = {"Houlsby layers": "houlsby", "Lin layers": "lin"}
+# A single short pass says more of the clock than of the model.
+LEAST_S, MOST_CALLS = 0.05, 50
+# Largest difference of merged and unmerged outputs, as a share of the largest output.
+TOLERANCE = {torch.float64: 1e-10, torch.float32: 1e-4, torch.bfloat16: 5e-2}
+Forward = Callable[[], Tensor]
+
+
+@dataclass(frozen=True)
+class Timing:
+    """One variant at one shape of input.
+
+    Attributes:
+        parameters: those that the variant adds and that stay apart from the base's when it runs.
+        seconds: of one forward pass, one value for each round.
+        slowdowns: in percent of the base's time in the same round.
+    """
+
+    variant: str
+    batch: int
+    length: int
+    parameters: int
+    seconds: tuple[float, ...]
+    slowdowns: tuple[float, ...]
+
+    @property
+    def median_s(self) -> float:
+        return median(self.seconds)
+
+    @property
+    def slowdown(self) -> float:
+        """Median over rounds, in percent."""
+        return median(self.slowdowns)
+
+
+class Variants:
+    """A base model that can be put into each state in turn.
+
+    Args:
+        base: used by nobody else meanwhile.
+        setup: the LoRA cell; its B is filled with random numbers, so that merging has something to do.
+        bottleneck: width of the adapter layers.
+    """
+
+    def __init__(self, base: Base, setup: LaneSetup, bottleneck: int) -> None:
+        self.base, self.setup = base, setup
+        self.layers = {name: AdapterLayers(base, design, bottleneck) for name, design in LAYERS.items()}
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Of all variants, the base first."""
+        return (BASE, LORA, MERGED, *self.layers)
+
+    def parameters(self, name: str) -> int:
+        """What the variant adds to the base; what is merged is part of it."""
+        if name in self.layers:
+            return self.layers[name].num_parameters
+        return self.setup.allocation.parameters if name == LORA else 0
+
+    @contextmanager
+    def active(self, name: str) -> Iterator[None]:
+        """Within the block the base's backbone runs as the variant."""
+        if name == BASE:
+            yield
+            return
+        if name in self.layers:
+            self.layers[name].insert()
+            try:
+                yield
+            finally:
+                self.layers[name].remove()
+            return
+        model = AdaptedModel(self.base, [self.setup], num_labels=0, pad_id=0)
+        try:
+            _fill(model)
+            if name == MERGED:
+                model.merge()
+            yield
+        finally:
+            model.detach()
+
+
+def measure(variants: Variants, batch: int, length: int, rounds: int) -> list[Timing]:
+    """Check that the variants compute what they should, then time them in turns.
+
+    Args:
+        batch, length: rows and tokens of the input, random token ids without padding.
+        rounds: each times every variant once, in an order that rotates.
+
+    Raises:
+        HarnessError: outputs differ that should be equal; nothing is timed then.
+    """
+    forward = _forward(variants.base, batch, length)
+    with torch.inference_mode():
+        _check(variants, forward)
+        calls = _calls(forward, variants.base)
+        times: dict[str, list[float]] = {name: [] for name in variants.names}
+        for number in range(rounds):
+            turn = number % len(variants.names)
+            for name in (*variants.names[turn:], *variants.names[:turn]):
+                with variants.active(name):
+                    times[name].append(_time(forward, variants.base, calls))
+    return [
+        Timing(
+            variant=name,
+            batch=batch,
+            length=length,
+            parameters=variants.parameters(name),
+            seconds=tuple(seconds),
+            slowdowns=tuple(100 * (own / base - 1) for own, base in zip(seconds, times[BASE], strict=True)),
+        )
+        for name, seconds in times.items()
+    ]
+
+
+def _forward(base: Base, batch: int, length: int) -> Forward:
+    """From token ids to hidden states; the head on top is the same for all."""
+    device = next(base.model.parameters()).device
+    generator = torch.Generator().manual_seed(0)
+    config: Any = base.model.config
+    ids = torch.randint(0, config.vocab_size, (batch, length), generator=generator).to(device)
+    mask = torch.ones_like(ids)
+    return lambda: base.backbone(input_ids=ids, attention_mask=mask).last_hidden_state
+
+
+def _fill(model: AdaptedModel) -> None:
+    """Random B, and all factors in the base's precision, as one would serve them."""
+    generator = torch.Generator().manual_seed(0)
+    dtype = next(model.base.model.parameters()).dtype
+    for name, parameter in model.adapter_parameters(0).items():
+        if name.endswith(".B"):
+            parameter.data.copy_(0.02 * torch.randn(parameter.shape, generator=generator))
+        parameter.data = parameter.data.to(dtype)
+
+
+def _check(variants: Variants, forward: Forward) -> None:
+    outputs: dict[str, Tensor] = {}
+    for name in variants.names:
+        with variants.active(name):
+            outputs[name] = forward()
+    base, unmerged, merged = outputs[BASE], outputs[LORA], outputs[MERGED]
+    _expect(torch.equal(base, forward()), "the base's outputs before and after the variants")
+    for name in variants.layers:
+        _expect(torch.equal(base, outputs[name]), f"the outputs of the base, and with untrained {name}")
+    apart = float((merged - unmerged).abs().max() / unmerged.abs().max())
+    _expect(apart <= TOLERANCE[base.dtype], f"the outputs with LoRA merged and unmerged ({apart:.1e} apart)")
+
+
+def _expect(good: bool, what: str) -> None:
+    if not good:
+        raise HarnessError(f"Not timed, because what should be equal is not: {what}.")
+
+
+def _calls(forward: Forward, base: Base) -> int:
+    """Passes in one timing, so that it lasts long enough to be told from the clock's own noise."""
+    forward()
+    once = _time(forward, base, 1)
+    return max(1, min(MOST_CALLS, round(LEAST_S / once)))
+
+
+def _time(forward: Forward, base: Base, calls: int) -> float:
+    """Seconds of one pass, after one that is not counted."""
+    device = next(base.model.parameters()).device
+    forward()
+    _wait(device)
+    started = time.perf_counter()
+    for _ in range(calls):
+        forward()
+    _wait(device)
+    return (time.perf_counter() - started) / calls
+
+
+def _wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
