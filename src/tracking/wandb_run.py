@@ -49,7 +49,7 @@ class WandbRun:
         self._finished = True
         final = {**_present(summary), "status": status}
         self._calls.put(lambda run: run.summary.update(final))
-        self._calls.put(lambda run: run.finish(exit_code=0 if status == "completed" else 1))
+        self._calls.put(lambda run: run.finish(exit_code=0 if status in {"completed", "eliminated"} else 1))
         self._calls.put(None)
 
     def _work(self, start: Callable[[], wandb.Run]) -> None:
