@@ -18,8 +18,10 @@ from src.records import AnalysisTable
 
 MOST_ROWS, MOST_TICKS = 4, 4
 BEFORE = "before training"
+# phi of one subspace inside another is 1, but for rounding.
+NESTED = 0.999
 KINDS = {
-    "ranks": ("Subspaces of two ranks", "two ranks, the same seed (paper, figure 3)"),
+    "ranks": ("Subspaces of two ranks", "two ranks, of two seeds where there are two (paper, figure 3)"),
     "seeds": ("Subspaces of two seeds", "the same rank from two seeds (paper, figure 4)"),
     "base": ("Subspaces of dW and W0", "dW against the frozen W0 of the same matrix (paper, figure 8)"),
     "matrices": ("Subspaces of two matrices", "two matrices of the same layer and run"),
@@ -72,7 +74,7 @@ def _heat_maps(table: AnalysisTable, names: RunNames, kind: str) -> Drawing | No
     rows = rows[rows["kind"] == kind].dropna(subset=["phi"])
     if rows.empty:
         return None
-    rows = _largest_pairs(rows)
+    rows = _largest_pairs(_apart(rows) if kind == "ranks" else rows)
     maps = [_maps(own, str(a), str(b)) for (a, b), own in rows.groupby(["letter_a", "letter_b"], sort=False)]
     maps = maps[:MOST_ROWS]
     columns = len(maps[0].panels)
@@ -91,6 +93,14 @@ def _heat_maps(table: AnalysisTable, names: RunNames, kind: str) -> Drawing | No
     caption = f"phi of the top i and the top j directions of {what}: 1 is one inside the other, 0 orthogonal. {CHANCE}"
     caption += START if BEFORE in maps[0].panels else ""
     return finish(figure, f"subspace-{kind}", title, note, caption)
+
+
+def _apart(rows: pd.DataFrame) -> pd.DataFrame:
+    """Without pairs that started one inside the other, as ranks of one seed do, where there are others."""
+    if "start" not in rows:
+        return rows
+    nested = rows.groupby(["run_a", "run_b"])["start"].transform("max") > NESTED
+    return rows if nested.all() else rows[~nested]
 
 
 def _largest_pairs(rows: pd.DataFrame) -> pd.DataFrame:

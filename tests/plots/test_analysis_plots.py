@@ -1,6 +1,7 @@
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pytest
@@ -44,6 +45,20 @@ def test_heat_maps_show_phi_beside_chance_on_one_scale() -> None:
     assert (before == 0.5).all()
     np.testing.assert_allclose(random, np.maximum(i, j) / 100)
     assert "max(i, j) / d" in drawing.caption and "q,v r=2 and q,v r=4" in drawing.figure.texts[1].get_text()
+
+
+def test_ranks_of_one_seed_which_start_nested_are_drawn_only_where_there_are_no_others() -> None:
+    table = analysis("subspace")
+    nested = [row | {"run_b": "nested", "start": 1.0, "phi": 1.0} for row in table.rows() if row["kind"] == "ranks"]
+
+    def average(rows: Sequence[Mapping[str, Any]]) -> Any:
+        columns = {name: tuple(row[name] for row in rows) for name in table.columns}
+        drawing = subspace_ranks(AnalysisTable("subspace", columns, "", {}), NAMES)
+        assert drawing is not None
+        return np.asarray(drawing.figure.axes[1].images[0].get_array())
+
+    assert (average(nested) == 1).all()
+    np.testing.assert_array_equal(average([*table.rows(), *nested]), average(table.rows()))
 
 
 def test_kinds_that_are_missing_are_not_drawn() -> None:
