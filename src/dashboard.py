@@ -23,6 +23,7 @@ from src.records import StudyPaths, find_study, read_study
 from src.reporting import write_report
 from src.reporting.mirror import make_board, summarise
 from src.spec import Settings, TrackingSpec
+from src.spec.margin import margin
 from src.tracking import Published, mirror_study, publish_board, require_dashboard
 
 
@@ -67,11 +68,16 @@ def _outcome(published: Published, paths: StudyPaths) -> list[str]:
     if published.workspace is None:
         return [
             f"Nothing was sent, for W&B is offline or has no key; what would be sent is in {published.draft}.",
-            "After `wandb login`, send the runs and show them:",
-            f"  wandb sync {paths.runs}/*/wandb/offline-run-*",
+            *_unsent(paths),
             f"  python -m src.dashboard {paths.name} --output-dir {paths.root.parent}",
         ]
     return [f"Workspace: {published.workspace}", f"Report:    {published.report}", f"Sent:      {published.draft}"]
+
+
+def _unsent(paths: StudyPaths) -> list[str]:
+    if any(paths.runs.glob("*/wandb/offline-run-*")):
+        return ["After `wandb login`, send the runs and show them:", f"  wandb sync {paths.runs}/*/wandb/offline-run-*"]
+    return ["Its runs were not tracked, so panels would be empty; after `wandb login`, this sends tables and figures:"]
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -80,7 +86,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--output-dir", type=Path, default=Path("outputs"), help="default: outputs")
     parser.add_argument("--project", default=TrackingSpec.project, help=f"default: {TrackingSpec.project}")
     parser.add_argument("--entity", help="W&B user or team; default: the account's")
-    parser.add_argument("--within", type=float, default=Settings.within, help="margin of 'smallest rank within'")
+    parser.add_argument("--within", type=margin, default=Settings.within, help="margin of 'smallest rank within'")
     return parser
 
 

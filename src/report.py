@@ -8,7 +8,6 @@ Writes each study's report folder (index.html, report.md, tables, figures) and p
 from __future__ import annotations
 
 import argparse
-import math
 import os
 import sys
 from collections.abc import Sequence
@@ -19,6 +18,7 @@ from src.experiment.console import print_table
 from src.records import find_study, read_study
 from src.reporting import write_report
 from src.spec import Settings
+from src.spec.margin import margin
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -48,19 +48,6 @@ def report(output_dir: Path, name: str, within: float) -> None:
         raise HarnessError(f"Study {name!r} in {output_dir} has no records so far; {runs} started.")
     tables, sentences = write_report(study, paths, within)
     print_table(tables, sentences, paths)
-
-
-def margin(text: str) -> float:
-    """Raises:
-    argparse.ArgumentTypeError: not a finite number of at least 0.
-    """
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not 0 <= value < math.inf:
-        raise argparse.ArgumentTypeError(f"{text!r} is not allowed; a number of at least 0, such as 0.01, is")
-    return value
 
 
 def _parser() -> argparse.ArgumentParser:

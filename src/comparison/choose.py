@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -47,13 +48,21 @@ def choose(table: Table) -> list[Choice]:
             groups[key].append(cell)
         if any(record.status in ("completed", "diverged", "eliminated") for record in cell.records):
             tried[key].add(cell.spec.optim.lr)
-    choices = [Choice(best_of(cells), frozenset(tried[key])) for key, cells in groups.items()]
+    choices = [Choice(_chosen(cells, tried[key]), frozenset(tried[key])) for key, cells in groups.items()]
     return sorted(choices, key=lambda choice: _preference(choice.cell))
 
 
 def best_of(cells: Iterable[Cell]) -> Cell:
     """Best by validation; a cell that lost a seed counts only where all have, as its mean is over survivors."""
     return min(cells, key=_preference)
+
+
+def _chosen(cells: Sequence[Cell], tried: Collection[float]) -> Cell:
+    """The best; among equals the learning rate nearest the middle of those tried, where a better one can lie aside."""
+    best = best_of(cells)
+    middle = math.log(min(tried) * max(tried)) / 2
+    equal = [cell for cell in cells if cell.whole == best.whole and cell.validation == best.validation]
+    return min(equal, key=lambda cell: (abs(math.log(cell.spec.optim.lr) - middle), _preference(cell)))
 
 
 def smallest_within(table: Table, choices: Sequence[Choice], best: Cell, within: float) -> Cell:

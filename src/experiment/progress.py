@@ -99,7 +99,7 @@ class PlainProgress:
     def finish_pack(self) -> None: ...
 
     def cell_done(self, run_id: str, status: str, score: float | None) -> None:
-        self.meter.ended += 1
+        self.meter.ended += status != "interrupted"
         # What failed is logged with its cause where it was caught.
         level = logging.WARNING if status == "diverged" else logging.INFO
         scored = "" if score is None else f", validation {show(score, 'score')}"

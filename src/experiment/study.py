@@ -30,6 +30,7 @@ from src.records import (
     StudyPaths,
     read_record,
     read_study,
+    write_plan,
     write_record,
 )
 from src.reporting import write_report
@@ -81,6 +82,7 @@ def run_study(specs: Sequence[RunSpec], settings: Settings) -> StudyOutcome:
     configure_logging(paths.log)
     if settings.rerun:
         _forget(unique, paths)
+    write_plan([cell.run_id for cell in unique], paths)
     logger.info("Study %s: %d cells, %d of them done", paths.name, len(unique), len(unique) - len(pending))
     try:
         _run_races(races, len(unique), settings, paths, resources)

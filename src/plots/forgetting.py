@@ -11,7 +11,7 @@ from src.plots.style import MUTED, PALETTE, Drawing, finish, new_figure
 from src.records import AnalysisTable
 
 LABELS = {
-    "loss": "loss on text of the base's own kind\n(nats per token, lower is better)",
+    "loss": "loss on whole texts of validation\n(nats per token, lower is better)",
     "cosine": "cosine of features with those of the base\n(-1 to 1, 1 is no drift)",
 }
 MOST_ROWS = 24

@@ -44,6 +44,8 @@ def base_spectrum(table: AnalysisTable, _: RunNames) -> Drawing | None:
     rows = frame(table).dropna(subset=["singular_value"])
     if rows.empty:
         return None
+    base = rows["base"].iloc[0] if "base" in rows else "the frozen base"
+    rows = rows[rows["base"] == base] if "base" in rows else rows
     largest = rows.groupby(["letter", "layer"])["singular_value"].transform("max")
     rows = rows.assign(ratio=rows["singular_value"] / largest)[largest > 0]
     figure, (ax,) = new_figure()
@@ -57,7 +59,7 @@ def base_spectrum(table: AnalysisTable, _: RunNames) -> Drawing | None:
     caption = (
         "Means over layers; bands reach from the smallest to the largest layer. A flat line is a full-rank matrix."
     )
-    note = f"n = {counted([rows['layer'].nunique()], 'layer')} of the frozen base"
+    note = f"n = {counted([rows['layer'].nunique()], 'layer')} of {base}"
     return finish(figure, "base-spectrum", "Spectrum of the frozen weights W0", note, caption, legend=[ax])
 
 
@@ -93,14 +95,15 @@ def truncation(table: AnalysisTable, _: RunNames) -> Drawing | None:
     rows = frame(table).dropna(subset=["score"])
     if rows.empty:
         return None
-    splits, metrics = sorted(rows["split"].unique()), sorted(rows["metric"].unique())
+    split, metric = rows["split"].iloc[0], rows["metric"].iloc[0]
+    rows = rows[(rows["split"] == split) & (rows["metric"] == metric)]
     figure, (ax,) = new_figure()
     for letter, look in looks(letters_in_order(rows)).items():
         own = rows[rows["letter"] == letter].groupby("k")["score"].mean().sort_index()
         ax.plot(own.index, own, label=f"W_{letter}", **look.options())
     rank_axis(ax, sorted(int(k) for k in rows["k"].unique()))
     ax.set_xlabel("rank k that is kept of W0")
-    ax.set_ylabel(f"{' and '.join(splits)} {' and '.join(metrics)}")
+    ax.set_ylabel(f"{split} {metric}")
     runs = counted([rows["run"].nunique()], "run")
     caption = (
         "Score when the frozen matrices of one letter are cut to their top k singular values in all layers at once, "

@@ -2,6 +2,7 @@
 
 <output_dir>/<study>/
     study.log
+    plan.json
     report/             index.html, report.md, table.md, tables as CSV and Parquet
         figures/        SVG and PNG
     analysis/           <table>.json
@@ -111,6 +112,11 @@ class StudyPaths:
     def analysis(self) -> Path:
         """Tables of src.analyze, one JSON file each."""
         return self.root / "analysis"
+
+    @property
+    def plan(self) -> Path:
+        """Run ids of the last command that ran this study, so that a report knows what has not started."""
+        return self.root / "plan.json"
 
     @property
     def log(self) -> Path:

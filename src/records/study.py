@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from src.errors import HarnessError
+from src.records.atomic import write_json_atomic
 from src.records.paths import RunPaths, StudyPaths
 from src.records.record import RecordError, RunRecord, read_record
 
@@ -25,7 +28,8 @@ class Study:
     Attributes:
         records: sorted by run_id.
         skipped: files that could not be read as records.
-        unfinished: run ids of folders without a record: running now, or stopped before the end.
+        unfinished: run ids without a record: running now, stopped before the end, or planned by the last command and
+            not started.
     """
 
     name: str
@@ -51,7 +55,27 @@ def read_study(paths: StudyPaths) -> Study:
             records.append(_read_in_place(run))
         except RecordError as error:
             skipped.append(Skipped(error.path, error.reason))
-    return Study(paths.name, tuple(records), tuple(skipped), tuple(unfinished))
+    started = {record.run_id for record in records} | {entry.path.parent.name for entry in skipped}
+    waiting = {run_id for run_id in read_plan(paths) if run_id not in started}
+    return Study(paths.name, tuple(records), tuple(skipped), tuple(sorted({*unfinished, *waiting})))
+
+
+def write_plan(run_ids: Sequence[str], paths: StudyPaths) -> None:
+    """Keep what a command is about to run.
+
+    Raises:
+        WriteError: the system refused to write.
+    """
+    write_json_atomic(paths.plan, {"runs": list(run_ids)})
+
+
+def read_plan(paths: StudyPaths) -> tuple[str, ...]:
+    """What the last command meant to run; nothing where that is not known."""
+    try:
+        runs = json.loads(paths.plan.read_bytes())["runs"]
+    except (OSError, ValueError, LookupError, TypeError):
+        return ()
+    return tuple(run for run in runs if isinstance(run, str)) if isinstance(runs, list) else ()
 
 
 def list_studies(output_dir: Path) -> list[str]:
@@ -70,6 +94,10 @@ def find_study(output_dir: Path, name: str) -> StudyPaths:
     """
     known = list_studies(output_dir)
     if name not in known:
+        if "=" in name:
+            raise HarnessError(
+                f"{name!r} is not the name of a study; another output folder takes --output-dir <folder>."
+            )
         there = f"there are: {', '.join(known)}" if known else "there is none"
         raise HarnessError(f"No study {name!r} in {output_dir}; {there}.")
     return StudyPaths.of(output_dir, name)

@@ -26,7 +26,7 @@ def answer(findings: Sequence[Findings], study: StudyTable) -> list[str]:
             sentences = answer_table(only)
         case _:
             sentences = [f"{each.table.title}: {' '.join(answer_table(each))}" for each in findings]
-    return [*sentences, *_unfinished(study)]
+    return [*sentences, *unfinished(study)]
 
 
 def answer_table(findings: Findings) -> list[str]:
@@ -45,14 +45,12 @@ def answer_table(findings: Findings) -> list[str]:
     ]
 
 
-def _unfinished(study: StudyTable) -> list[str]:
-    match len(study.unfinished):
-        case 0:
-            return []
-        case 1:
-            return ["1 run has no record so far: the answer may change."]
-        case number:
-            return [f"{number} runs have no record so far: the answer may change."]
+def unfinished(study: StudyTable) -> list[str]:
+    """What is still to come: runs without a record, and interrupted ones."""
+    interrupted = sum(problem.status == "interrupted" for table in study.tables for problem in table.problems)
+    counts = {"no record so far": len(study.unfinished), "been interrupted": interrupted}
+    told = [f"{number} {'run has' if number == 1 else 'runs have'} {what}" for what, number in counts.items() if number]
+    return [f"{' and '.join(told)}: the answer may change."] if told else []
 
 
 def _nothing_to_rank(table: Table) -> str:
@@ -75,10 +73,9 @@ def _head_alone(findings: Findings) -> list[str]:
     if head is None:
         return []
     told = f"Head alone (targets none): {scores(findings, head)}"
-    if best and behind(findings.table, head.choice.cell, best.choice.cell) <= 0:
-        return [f"{told}; no adapter does better."]
-    against = f"; against the best {distance_from_best(findings, head.difference)}" if head.difference else ""
-    return [f"{told}{against}."]
+    beaten = best is None or behind(findings.table, head.choice.cell, best.choice.cell) > 0
+    against = f"; on test against the best {distance_from_best(findings, head.difference)}" if head.difference else ""
+    return [f"{told}{'' if beaten else '; no adapter does better on validation'}{against}."]
 
 
 def _learning_rates(findings: Findings) -> list[str]:

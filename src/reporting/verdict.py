@@ -22,25 +22,31 @@ def which_matrices(findings: Findings, best: Contender) -> str:
 
 def what_rank(findings: Findings, best: Contender) -> list[str]:
     """The smallest rank that suffices; with one seed the smallest near the best, which no test stands behind."""
-    if len(findings.contenders) == 1:
+    cells = [contender.choice.cell for contender in findings.contenders]
+    budgets = {cell.spec.lora.budget for cell in cells}
+    if len(cells) == 1:
         return []
-    if all(contender.choice.cell.size >= best.choice.cell.size for contender in findings.contenders):
+    if len(budgets) == 1 and None not in budgets:
+        return ["One budget for all: the rank follows from the target set, so nothing is said on what rank suffices."]
+    if all(cell.size >= best.choice.cell.size for cell in cells):
         return ["Nothing smaller than it was tried."]
     if not any(contender.difference for contender in findings.contenders):
         return [_nearest(findings, best.choice.cell)]
-    if not findings.sufficient:
-        return []
+    return [_sufficient(findings)] if findings.sufficient else []
+
+
+def _sufficient(findings: Findings) -> str:
     smallest = min(findings.sufficient.values(), key=lambda contender: contender.choice.cell.size)
     margin, by_set = f"{findings.margin:g}", _by_target_set(findings)
-    if smallest.difference is None:
-        return [f"No smaller rank is shown to be less than {margin} worse than it on test (Holm's correction){by_set}."]
-    distance = _distance(findings, smallest.difference, "p_inferior_holm")
+    difference = smallest.difference
+    if difference is None:
+        return f"No smaller rank is shown to be less than {margin} worse than it on test (Holm's correction){by_set}."
     parameters = show(smallest.choice.cell.adapter_parameters, "count")
-    name = findings.table.label(smallest.choice.cell)
-    return [
-        f"Smallest rank that suffices: {name}, {parameters} adapter parameters: on test less than {margin} worse than "
-        f"the best, {distance}{by_set}."
-    ]
+    return (
+        f"Smallest rank that suffices: {findings.table.label(smallest.choice.cell)}, {parameters} adapter parameters: "
+        f"on test less than {margin} worse than the best, difference {_signed(_in_unit(findings, difference.mean))} "
+        f"({difference.pairs} seeds, corrected p of a greater loss {_p_value(difference.p_inferior_holm)}){by_set}."
+    )
 
 
 def describe(findings: Findings, contender: Contender) -> str:
@@ -60,8 +66,13 @@ def scores(findings: Findings, contender: Contender) -> str:
 
 
 def distance_from_best(findings: Findings, difference: Difference) -> str:
-    """``difference -0.0210 (95 % interval -0.0300 to -0.0120, 3 seeds, corrected p = 0.012)``."""
-    return _distance(findings, difference, "p_holm")
+    """``difference -0.0210 (95 % interval -0.0300 to -0.0120 by itself, 3 seeds, corrected p = 0.012)``."""
+    interval = ""
+    if difference.interval:
+        ends = sorted(_in_unit(findings, end) for end in (difference.interval.low, difference.interval.high))
+        interval = f"{_percent(findings)} interval {_span(Interval(*ends))} by itself, "
+    mean = _signed(_in_unit(findings, difference.mean))
+    return f"difference {mean} ({interval}{difference.pairs} seeds, corrected p {_p_value(difference.p_holm)})"
 
 
 def _intervals(findings: Findings, estimate: Estimate) -> str:
@@ -73,10 +84,9 @@ def _intervals(findings: Findings, estimate: Estimate) -> str:
     return f" ({_percent(findings)} interval {', '.join(parts)})" if parts else ""
 
 
-def _distance(findings: Findings, difference: Difference, test: str) -> str:
-    interval = f"{_percent(findings)} interval {_span(difference.interval)}, " if difference.interval else ""
-    p = getattr(difference, test)
-    return f"difference {_signed(difference.mean)} ({interval}{difference.pairs} seeds, corrected p {_p_value(p)})"
+def _in_unit(findings: Findings, difference: float) -> float:
+    """A difference as it is in the metric; within Findings positive is better whatever the metric's direction."""
+    return -difference if findings.table.lower_is_better else difference
 
 
 def _ranking(findings: Findings) -> list[str]:
@@ -90,9 +100,10 @@ def _ranking(findings: Findings) -> list[str]:
         number = len(tied)
         all_of_them = f"none of the other {number} configurations" if number > 1 else tied[0].label
         verb = "can be told apart from it" if number > 1 else "cannot be told apart from it"
-        clauses.append(f"{all_of_them} {verb} on these data ({_range(tied)})")
+        clauses.append(f"{all_of_them} {verb} on these data ({_range(findings, tied)})")
     elif tied:
-        clauses.append(f"{_listed(findings, tied)} cannot be told apart from it on these data ({_range(tied)})")
+        apart = _range(findings, tied)
+        clauses.append(f"{_listed(findings, tied)} cannot be told apart from it on these data ({apart})")
     if worse:
         closest = worse[0]
         assert closest.difference is not None
@@ -105,8 +116,8 @@ def _ranking(findings: Findings) -> list[str]:
     return clauses
 
 
-def _range(contenders: Sequence[Contender]) -> str:
-    means = [contender.difference.mean for contender in contenders if contender.difference]
+def _range(findings: Findings, contenders: Sequence[Contender]) -> str:
+    means = [_in_unit(findings, contender.difference.mean) for contender in contenders if contender.difference]
     low, high = _signed(min(means)), _signed(max(means))
     return f"differences on test {low} to {high}" if low != high else f"difference on test {low}"
 

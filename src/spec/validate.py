@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from src.errors import ConfigError
+from src.spec.margin import ALLOWED_MARGIN, is_margin
 from src.spec.run import LoraSpec, OptimSpec, RunSpec, Settings, TaskSpec, TrainerSpec
 from src.spec.targets import canonical_targets
 
@@ -53,7 +54,7 @@ def check_settings(settings: Settings) -> Settings:
         ("device", settings.device, re.fullmatch(r"auto|cpu|cuda(:\d+)?", settings.device) is not None,
          "auto, cpu, cuda or cuda:<index>"),
         ("pack_size", settings.pack_size, settings.pack_size >= 1, "a whole number of at least 1"),
-        ("within", settings.within, 0 <= settings.within < math.inf, "a number of at least 0"),
+        ("within", settings.within, is_margin(settings.within), ALLOWED_MARGIN),
         ("study", settings.study, re.fullmatch(r"[\w.][\w.+=-]*", settings.study) is not None
          and settings.study.strip(".") != "", "a folder name of letters, digits and . _ + = -"),
         ("halving.eta", halving.eta, halving.eta is None or halving.eta >= 2, "2 or more, or null for no halving"),

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from src.errors import HarnessError
-from src.records import StudyPaths, list_studies, read_study
+from src.records import StudyPaths, list_studies, read_study, write_plan
 from tests.record_factory import make_record, make_spec, save
 
 
@@ -30,6 +30,17 @@ def test_runs_without_a_record_are_unfinished_and_stray_files_are_ignored(tmp_pa
     study = read_study(paths)
     assert study.unfinished == ("half",)
     assert len(study.records) == 1
+
+
+def test_what_the_last_command_planned_and_did_not_start_is_unfinished(tmp_path: Path) -> None:
+    record = make_record(make_spec())
+    paths = save(tmp_path, "study", record)
+    write_plan([record.run_id, "waiting"], paths)
+    assert read_study(paths).unfinished == ("waiting",)
+    write_plan([record.run_id], paths)
+    assert read_study(paths).unfinished == ()
+    paths.plan.write_text("[")
+    assert read_study(paths).unfinished == ()
 
 
 def test_corrupt_records_are_listed_and_the_others_read(tmp_path: Path) -> None:

@@ -66,7 +66,9 @@ def test_lower_is_better_for_a_loss() -> None:
 def test_a_head_that_no_adapter_beats_is_said_and_not_called_best() -> None:
     sentences = told(make_record(make_spec("qv", 4), 0.8), make_record(make_spec("none", 1), 0.85, 0.84))
     assert sentences[0].startswith("Best by validation accuracy: qv r=4 ")
-    assert "Head alone (targets none): validation 0.8500, test 0.8400; no adapter does better." in sentences
+    assert (
+        "Head alone (targets none): validation 0.8500, test 0.8400; no adapter does better on validation." in sentences
+    )
 
 
 def grid(rates: dict[float, float]) -> list[RunRecord]:
@@ -80,6 +82,8 @@ def test_a_best_learning_rate_at_the_edge_is_flagged() -> None:
     assert low in told(*grid({0.001: 0.9, 0.003: 0.8}))
     inside = told(*grid({0.001: 0.8, 0.003: 0.9, 0.01: 0.8}))
     assert high not in inside and low not in inside
+    # Equal scores say nothing for the edge.
+    assert not any("widen" in line for line in told(*grid({0.001: 0.9, 0.003: 0.9, 0.01: 0.9})))
 
 
 def test_a_learning_rate_beyond_which_training_diverged_is_not_at_the_edge() -> None:
@@ -154,6 +158,11 @@ def test_runs_without_a_record_are_mentioned() -> None:
     ]
 
 
+def test_interrupted_runs_are_mentioned() -> None:
+    stopped = make_record(make_spec("qv", 8), status="interrupted")
+    assert told(make_record(make_spec()), stopped)[-1] == "1 run has been interrupted: the answer may change."
+
+
 def over_seeds(scores: dict[tuple[str, int], list[float]], **changes: object) -> list[RunRecord]:
     """Validation and test alike."""
     return [
@@ -177,18 +186,30 @@ def test_the_whole_answer_over_seeds() -> None:
         "Best by validation accuracy: qv r=8 (alpha 16, lr 0.003): validation 0.9150, test 0.9150 (95 % interval "
         "0.8945 to 0.9355 over 4 seeds), 12,288 adapter parameters; qv (r=1) cannot be told apart from it on these "
         "data (difference on test -0.0013); shown to be worse: q (r=8) and k (r=1, 8), the best of these, q r=8, with "
-        "difference -0.0145 (95 % interval -0.0166 to -0.0124, 4 seeds, corrected p < 0.001).",
+        "difference -0.0145 (95 % interval -0.0166 to -0.0124 by itself, 4 seeds, corrected p < 0.001).",
         "Smallest rank that suffices: qv r=1 (alpha 16, lr 0.003), 1,536 adapter parameters: on test less than 0.01 "
-        "worse than the best, difference -0.0013 (95 % interval -0.0037 to 0.0012, 4 seeds, corrected p < 0.001); "
-        "by target set: qv r=1, q none shown, k none shown.",
+        "worse than the best, difference -0.0013 (4 seeds, corrected p of a greater loss < 0.001); by target "
+        "set: qv r=1, q none shown, k none shown.",
         "Head alone (targets none): validation 0.7152, test 0.7152 (95 % interval 0.6964 to 0.7341 over 4 seeds); "
-        "against the best difference -0.1998 (95 % interval -0.2030 to -0.1965, 4 seeds, corrected p < 0.001).",
+        "on test against the best difference -0.1998 (95 % interval -0.2030 to -0.1965 by itself, 4 seeds, corrected "
+        "p < 0.001).",
         "One learning rate for all cells (0.003): ranks may differ by how well it suits them.",
         "Scores are means over 4 seeds. Learning rates and the best cell were chosen on validation; differences on "
         "test are paired by seed, with t tests (the larger of a pair's own and the pooled variance) and Holm's "
         "correction: over all pairs of configurations for telling them apart, over all compared with the best for what "
         "suffices.",
     ]
+
+
+def test_differences_have_the_sign_of_the_metric() -> None:
+    losses = {("qv", 8): [0.50, 0.51, 0.52, 0.53], ("q", 8): [0.70, 0.71, 0.72, 0.74]}
+    sentences = told(*over_seeds(losses, task__metric="loss"))
+    assert "q (r=8)" in sentences[0] and "difference +0.2025 (95 % interval 0.1945 to 0.2105 by itself" in sentences[0]
+
+
+def test_one_budget_says_nothing_of_ranks() -> None:
+    pairs = over_seeds({("qv", 8): [0.90, 0.91], ("q", 16): [0.90, 0.92]}, lora__rank=None, lora__budget=73728)
+    assert told(*pairs)[1].startswith("One budget for all: the rank follows from the target set")
 
 
 def test_ties_are_called_ties() -> None:

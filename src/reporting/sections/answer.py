@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from src.reporting.answer import answer, answer_table
+from src.reporting.answer import answer, answer_table, unfinished
 from src.reporting.document import Block, Bullets, Paragraph, Section
 from src.reporting.material import Material
 
@@ -20,8 +20,5 @@ def answer_section(material: Material) -> Section:
             blocks.append(Paragraph(f"{findings.table.title}:"))
         blocks += [Paragraph(sentence, lead=True) for sentence in sentences[:NUM_LEAD]]
         blocks += [Bullets(tuple(sentences[NUM_LEAD:]))] if sentences[NUM_LEAD:] else []
-    unfinished = len(material.tables.unfinished)
-    if unfinished:
-        runs = "1 run has" if unfinished == 1 else f"{unfinished} runs have"
-        blocks.append(Paragraph(f"{runs} no record so far: the answer may change."))
+    blocks += [Paragraph(sentence) for sentence in unfinished(material.tables)]
     return Section("Answer", "answer", tuple(blocks))
