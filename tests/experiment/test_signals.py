@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
+from collections.abc import Iterator
 
 import pytest
 
@@ -13,15 +14,15 @@ BOTH = (signal.SIGINT, signal.SIGTERM)
 
 
 @pytest.fixture(autouse=True)
-def known_handlers() -> None:
-    """Each test finds Python's own handler for SIGINT and the system's for SIGTERM."""
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+def known_handlers() -> Iterator[None]:
+    """Each test finds Python's own handler for SIGINT, also where the tests run in the background, which ignores it."""
+    former = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, former)
 
 
 @pytest.mark.parametrize("number", BOTH)
-def test_a_signal_sets_the_event_and_is_told(
-    number: int, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_signal_sets_the_event_and_is_told(number: int, caplog: pytest.LogCaptureFixture) -> None:
     with stop_on_signals() as stop:
         assert not stop.is_set()
         signal.raise_signal(number)

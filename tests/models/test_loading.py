@@ -242,7 +242,7 @@ IN_GGUF = {
 
 @pytest.mark.assets("smollm2")
 def test_a_gguf_file_is_converted_once_and_keeps_its_weights(
-    tmp_path: Path, cache_dir: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, cache_dir: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Against the gguf package's own reading of the file, and by what only a whole model knows."""
     (tmp_path / "assets").symlink_to(cache_dir / "assets")
