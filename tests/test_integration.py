@@ -72,6 +72,9 @@ def test_a_sweep_of_ranks_and_matrices(sweep: tuple[Path, subprocess.CompletedPr
         assert tracked.exit_code == 0
         if record["params"]["adapter"]:
             check_with_peft(folder, record)
+    (summary,) = read_runs(output / "minilm-r52", "offline-run")
+    assert (summary.run.job_type, summary.run.run_group) == ("summary", "minilm-r52")
+    assert {"tables/table", "figures/score-by-rank"} <= summary.summary.keys()
     assert len(table_of(output)) == 3
     assert "Best by validation accuracy: " in result.stdout
     assert "Traceback" not in result.stderr
