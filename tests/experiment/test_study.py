@@ -57,8 +57,15 @@ def test_every_cell_leaves_its_files_and_no_checkpoint(place: Workplace, done: P
     assert all(files(run.root) == ADAPTER | ALWAYS for run in adapted)
     assert files(head_only.root) == ALWAYS
     around = files(done / STUDY) - {f"runs/{name}" for name in files(done / STUDY / "runs")}
-    assert around >= {"study.log", "report/index.html", "report/report.md", "report/table.md", "report/table.csv"}
-    assert all(name == "study.log" or name.startswith("report/") for name in around)
+    assert around >= {
+        "study.log",
+        "plan.json",
+        "report/index.html",
+        "report/report.md",
+        "report/table.md",
+        "report/table.csv",
+    }
+    assert all(name in {"study.log", "plan.json"} or name.startswith("report/") for name in around)
 
 
 def test_a_record_holds_all_that_is_known(place: Workplace, done: Path) -> None:
