@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -15,12 +15,12 @@ from torch.nn import functional as F
 from src.adapters.budget import allocate
 from src.adapters.projections import select_projections
 from src.analysis.subjects import Candidate, Subject
-from src.data import Batch, TokenSplit, collate, load_task
-from src.metrics import compute_metrics, language_metrics
+from src.data import TokenSplit, collate, load_task
 from src.models.adapted import AdaptedModel, LaneSetup
 from src.models.hardware import choose_attention, resolve_dtype
 from src.models.heads import pool
 from src.models.loading import Base, load_base, load_tokenizer
+from src.models.score import score
 from src.spec import RunSpec
 
 # Logits of a language model over whole texts are large: rows x tokens x vocabulary.
@@ -66,35 +66,22 @@ class Probe:
 
     def score(self, lane: int) -> float | None:
         """The task's metric on the chosen examples, without dropout."""
-        kind, total, logits, targets = self.spec.task.kind, 0.0, [], []
-        for output in self._outputs(lane, self.data.validation):
-            total += float(_loss_sum(self.spec, *output))
-            logits.append(output[0].argmax(dim=-1) if kind != "regression" else output[0].squeeze(-1))
-            targets.append(output[1])
-        predicted, true = torch.cat(logits).cpu(), torch.cat(targets).cpu()
-        if kind == "causal_lm":
-            scores = language_metrics(total, len(true), int((predicted == true).sum()))
-        else:
-            scores = compute_metrics(kind, predicted.tolist(), true.tolist(), self.data.num_labels)
-            scores = {"loss": total / len(true), **scores}
-        return scores.get(self.spec.task.metric)
+        return self._metrics(lane, self.data.validation).get(self.spec.task.metric)
 
-    def text_loss(self, lane: int) -> float:
+    def text_loss(self, lane: int) -> float | None:
         """Mean loss in nats a token on whole texts, prompt and completion alike."""
         split = self.data.validation
         assert split.completion_starts is not None
         whole = dataclasses.replace(split, completion_starts=torch.zeros_like(split.completion_starts))
-        total, count = 0.0, 0
-        for logits, targets in self._outputs(lane, whole):
-            total, count = total + float(F.cross_entropy(logits, targets, reduction="sum")), count + len(targets)
-        return total / count
+        return self._metrics(lane, whole)["loss"]
 
     @torch.inference_mode()
     def features(self, lane: int) -> Tensor:
         """Pooled last hidden states of the chosen examples, n x d in float64; the same order for every lane."""
         self.model.retain([lane])
         pooled = []
-        for batch in self._batches(self.data.validation):
+        for rows in self._batches(self.data.validation):
+            batch = collate(self.data.validation, rows, self.data.pad_id)
             inputs = {"input_ids": batch.input_ids, "attention_mask": batch.attention_mask}
             if batch.token_type_ids is not None:
                 inputs["token_type_ids"] = batch.token_type_ids
@@ -103,18 +90,15 @@ class Probe:
             pooled.append(pool(hidden.double(), inputs["attention_mask"], self.spec.model.pooling))
         return torch.cat(pooled)
 
-    @torch.inference_mode()
-    def _outputs(self, lane: int, split: TokenSplit) -> Iterator[tuple[Tensor, Tensor]]:
+    def _metrics(self, lane: int, split: TokenSplit) -> dict[str, float | None]:
         self.model.retain([lane])
-        for batch in self._batches(split):
-            (output,) = self.model.forward([batch], training=False)
-            yield output.logits, output.targets
+        (result,) = score(self.model, split, self.data, self.spec.task.kind, self._batches(split))
+        return result.metrics
 
-    def _batches(self, split: TokenSplit) -> Iterator[Batch]:
-        """The chosen examples, sorted by length so that little is padded."""
+    def _batches(self, split: TokenSplit) -> list[Tensor]:
+        """Indices of the chosen examples, sorted by length so that little is padded."""
         rows = TEXTS_AT_ONCE if self.spec.task.kind == "causal_lm" else ROWS_AT_ONCE
-        for part in self.chosen[split.lengths[self.chosen].argsort(stable=True)].split(rows):
-            yield collate(split, part, self.data.pad_id)
+        return list(self.chosen[split.lengths[self.chosen].argsort(stable=True)].split(rows))
 
     def _fill(self, lane: int, subject: Subject, run: Candidate) -> None:
         """Raises:
@@ -142,9 +126,3 @@ def _setup(base: Base, run: Candidate) -> LaneSetup:
     lora = run.spec.lora
     projections = select_projections(base.projections, lora.targets, lora.layers)
     return LaneSetup(run.spec, projections, allocate(lora, [(p.d_in, p.d_out) for p in projections]))
-
-
-def _loss_sum(spec: RunSpec, logits: Tensor, targets: Tensor) -> Tensor:
-    if spec.task.kind == "regression":
-        return F.mse_loss(logits.squeeze(-1), targets.to(logits.dtype), reduction="sum")
-    return F.cross_entropy(logits, targets, reduction="sum")

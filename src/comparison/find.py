@@ -6,12 +6,11 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from itertools import combinations
 
-from src.comparison.cells import Cell, fields_of
+from src.comparison.cells import Cell
 from src.comparison.choose import Choice, best_of, choose
 from src.comparison.findings import Contender, Difference, Estimate, Findings
 from src.comparison.sampling import ExamplesOf, sampling_intervals
-from src.comparison.table import Table
-from src.records.text import show
+from src.comparison.table import Table, configuration_label
 from src.statistics import PairedTest, Spread, holm, paired_test, places, pooled_spread, t_interval
 
 Pair = tuple[int, int]
@@ -38,7 +37,8 @@ def find(table: Table, examples_of: ExamplesOf, *, margin: float, level: float =
     against_best, place = _compare(table, scores[: len(choices)], margin, level)
 
     def contender(choice: Choice, test: Estimate | None, difference: Difference | None, at: int | None) -> Contender:
-        return Contender(choice, _label(table, choice.cell), _validation(choice.cell, level), test, difference, at)
+        name = configuration_label(choice.cell, table.varying)
+        return Contender(choice, name, _validation(choice.cell, level), test, difference, at)
 
     contenders = tuple(map(contender, choices, tests, against_best, place))
     difference = _head_difference(table, scores, margin, level) if head and choices else None
@@ -51,14 +51,6 @@ def find_all(
 ) -> tuple[Findings, ...]:
     """`find` for each table of a study."""
     return tuple(find(table, examples_of, margin=margin, level=level) for table in tables)
-
-
-def _label(table: Table, cell: Cell) -> str:
-    fields = fields_of(cell.spec)
-    varying = [(key.rpartition(".")[2], fields[key]) for key in table.varying if fields.get(key) is not None]
-    details = [f"{name} {show(value, 'number')}" for name, value in varying]
-    name = f"{cell.spec.lora.targets} r={cell.rank}" if cell.adapted else cell.spec.lora.targets
-    return f"{name} ({', '.join(details)})" if details else name
 
 
 def _validation(cell: Cell, level: float) -> Estimate:

@@ -100,13 +100,22 @@ def build_tables(study: Study) -> StudyTable:
 
 def cell_label(cell: Cell, varying: Sequence[str]) -> str:
     """``qkvo r=64 (alpha 16, lr 0.003)``, and whatever else varies between the cells."""
+    lora = cell.spec.lora
+    return _label(cell, varying, [f"alpha {lora.alpha:g}", f"lr {cell.spec.optim.lr:g}"] if cell.adapted else [])
+
+
+def configuration_label(cell: Cell, varying: Sequence[str]) -> str:
+    """``qkvo r=64``, and whatever varies between configurations: what is tuned within one is left out."""
+    return _label(cell, varying, [])
+
+
+def _label(cell: Cell, varying: Sequence[str], tuned: Sequence[str]) -> str:
     lora, fields = cell.spec.lora, fields_of(cell.spec)
     details = [f"{_last(key)} {show(fields[key], 'number')}" for key in varying if fields.get(key) is not None]
     name = lora.targets
     if cell.adapted:
-        details = [f"alpha {lora.alpha:g}", f"lr {cell.spec.optim.lr:g}", *details]
         name += f" budget {lora.budget:,d}" if cell.rank is None else f" r={cell.rank}"
-    return f"{name} ({', '.join(details)})" if details else name
+    return f"{name} ({', '.join([*tuned, *details])})" if tuned or details else name
 
 
 def _setting(cell: Cell) -> dict[str, Value]:

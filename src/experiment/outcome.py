@@ -7,10 +7,10 @@ from typing import Any
 
 from src.errors import DivergedError
 from src.experiment.resolve import Cell
+from src.models.score import Result
 from src.records import Budget, Failure, HistoryPoint, Metrics, Params, RunRecord, Status
 from src.spec import to_dict
 from src.training import Lane
-from src.training.evaluate import Result
 
 
 def describe_failure(

@@ -13,13 +13,14 @@ from src.experiment.outcome import describe_lane, summarise
 from src.experiment.plan import Pack, common_step
 from src.experiment.session import Session
 from src.models.adapted import AdaptedModel
+from src.models.score import Result
 from src.records import RunRecord, Status, write_record
 from src.spec import slug
 from src.tracking import RunTracker
 from src.training import Lane, train_pack
 from src.training.checkpoint import load_lane
 from src.training.data_order import steps_per_epoch, total_steps
-from src.training.evaluate import Result, evaluate_lanes
+from src.training.evaluate import evaluate_lanes
 
 logger = logging.getLogger(__name__)
 

@@ -20,7 +20,7 @@ from src.records.record import (
     read_record,
     write_record,
 )
-from src.records.study import Skipped, Study, find_study, list_studies, read_plan, read_study, write_plan
+from src.records.study import Skipped, Study, find_study, list_studies, read_study, write_plan
 
 __all__ = [
     "AnalysisTable",
@@ -45,7 +45,6 @@ __all__ = [
     "finite_scores",
     "list_studies",
     "read_analysis",
-    "read_plan",
     "read_record",
     "read_study",
     "write_analysis",

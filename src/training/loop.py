@@ -11,10 +11,10 @@ import torch
 from src.data import Batch, TaskData
 from src.errors import DivergedError, InterruptedRunError
 from src.models.adapted import AdaptedModel
+from src.models.losses import loss_sum, num_targets
 from src.training.data_order import DataOrder
 from src.training.evaluate import evaluate_lanes
 from src.training.lane import Evaluation, Lane
-from src.training.losses import loss_sum, num_targets
 
 
 class Observer(Protocol):

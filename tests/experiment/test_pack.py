@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import resource
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -20,6 +19,7 @@ from src.experiment.study import run_study
 from src.records import RunPaths
 from src.spec import RunSpec
 from tests.experiment.workplace import STUDY, Workplace, build, record_of, results, snapshot
+from tests.full_disk import files_at_most
 
 
 @pytest.fixture(scope="module")
@@ -185,23 +185,12 @@ def test_a_damaged_checkpoint_costs_one_cell_and_says_what_to_do(
     assert run_study(specs, place.settings(tmp_path, rerun=True)).num_failed == 0
 
 
-@contextmanager
-def no_file_above(size: int) -> Iterator[None]:
-    """The system refuses to write more than `size` bytes into a file, as a full disk does."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-
-
 def test_a_full_disk_is_one_clear_error_and_leaves_nothing_that_looks_complete(
     place: Workplace, tmp_path: Path
 ) -> None:
     specs = [place.spec("all", 8), place.spec("q", 1)]
     run_study(specs[1:], place.settings(tmp_path / "fills_the_cache"))
-    with no_file_above(10_000), pytest.raises(WriteError) as caught:
+    with files_at_most(10_000), pytest.raises(WriteError) as caught:
         run_study(specs, place.settings(tmp_path))
     assert caught.value.exit_code == 1
     assert str(caught.value).startswith("Cannot write step-00000004 in ")

@@ -1,10 +1,7 @@
 from __future__ import annotations
 
 import json
-import resource
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -13,17 +10,7 @@ from safetensors.numpy import save_file
 
 from src.errors import WriteError
 from src.records import atomic_path, write_bytes_atomic, write_json_atomic
-
-
-@contextmanager
-def files_at_most(size: int) -> Iterator[None]:
-    """The kernel refuses to let a file grow beyond `size` bytes: a full disk as a process sees it."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+from tests.full_disk import files_at_most
 
 
 def test_the_folder_is_made_and_nothing_but_the_file_is_in_it(tmp_path: Path) -> None:

@@ -12,9 +12,10 @@ from torch.nn import functional as F
 
 from src.data import TaskData, collate
 from src.models.adapted import AdaptedModel
+from src.models.score import Result
 from src.spec import TaskKind
 from src.training import Lane
-from src.training.evaluate import Result, evaluate_lanes
+from src.training.evaluate import evaluate_lanes
 from tests.tiny import shake, start, tiny_base, tiny_cell, tiny_data
 
 KINDS: list[Any] = [("classification", "bert"), ("regression", "roberta"), ("causal_lm", "llama")]

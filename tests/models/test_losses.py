@@ -10,9 +10,9 @@ import torch
 
 from src.data import IGNORED, Batch
 from src.models.adapted import LaneOutput
+from src.models.losses import loss_sum, num_targets
 from src.spec import TaskKind
 from src.training import train_pack
-from src.training.losses import loss_sum, num_targets
 from tests.tiny import Recorder, start, tiny_base, tiny_cell, tiny_data
 
 # Three examples of three classes; exponentials are 1, 2, 4 and so on, so that softmax can be read off.
