@@ -22,7 +22,7 @@ from rich.table import Table
 
 from src.config import to_settings, to_spec
 from src.config.compose import compose_config
-from src.config.messages import report
+from src.config.messages import run_command
 from src.errors import ConfigError
 from src.spec import RunSpec, canonical_targets
 
@@ -92,17 +92,14 @@ def show(spec: RunSpec, num_parameters: int, rows: Sequence[Row]) -> None:
 
 def cli(arguments: Sequence[str]) -> int:
     """Compose, compute, print, and turn every error into one paragraph and an exit code."""
-    if {"-h", "--help"} & set(arguments):
-        print(__doc__)
-        return 0
-    try:
+
+    def work() -> None:
         overrides, target_sets = split_arguments(arguments)
         config = compose_config(overrides)
         spec = to_spec(config)
         show(spec, *budget_rows(spec, target_sets, Path(to_settings(config).cache_dir)))
-    except (Exception, KeyboardInterrupt) as error:
-        return report(error)
-    return 0
+
+    return run_command(arguments, __doc__, work)
 
 
 def split_arguments(arguments: Sequence[str]) -> tuple[list[str], list[str]]:

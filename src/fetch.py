@@ -16,7 +16,7 @@ from pathlib import Path
 
 from src.config import to_settings, to_spec
 from src.config.compose import compose_config
-from src.config.messages import report
+from src.config.messages import run_command
 from src.spec import RunSpec, Settings
 
 
@@ -41,15 +41,12 @@ def fetch(spec: RunSpec, settings: Settings) -> None:
 
 def cli(arguments: Sequence[str]) -> int:
     """Compose, fetch, and turn every error into one paragraph and an exit code."""
-    if {"-h", "--help"} & set(arguments):
-        print(__doc__)
-        return 0
-    try:
+
+    def work() -> None:
         config = compose_config(arguments)
         fetch(to_spec(config), to_settings(config))
-    except (Exception, KeyboardInterrupt) as error:
-        return report(error)
-    return 0
+
+    return run_command(arguments, __doc__, work)
 
 
 def _place(source: str) -> str:

@@ -28,7 +28,7 @@ from rich.table import Table
 
 from src.config import to_settings, to_spec
 from src.config.compose import compose_config
-from src.config.messages import report
+from src.config.messages import run_command
 from src.errors import ConfigError
 from src.records import write_json_atomic
 from src.spec import RunSpec, Settings, source_name, to_dict
@@ -59,16 +59,13 @@ class Options:
 
 def cli(arguments: Sequence[str]) -> int:
     """Compose, measure, print, write, and turn every error into one paragraph and an exit code."""
-    if {"-h", "--help"} & set(arguments):
-        print(__doc__)
-        return 0
-    try:
+
+    def work() -> None:
         overrides, options = split_arguments(arguments)
         config = compose_config(overrides)
         run(to_spec(config), to_settings(config), options)
-    except (Exception, KeyboardInterrupt) as error:
-        return report(error)
-    return 0
+
+    return run_command(arguments, __doc__, work)
 
 
 def split_arguments(arguments: Sequence[str]) -> tuple[list[str], Options]:

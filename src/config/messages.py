@@ -6,6 +6,7 @@ import difflib
 import os
 import sys
 import traceback
+from collections.abc import Callable, Sequence
 
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException, ValidationError
@@ -29,6 +30,18 @@ def report(error: BaseException) -> int:
     else:
         print(paragraph(error), file=sys.stderr)
     return exit_code(error)
+
+
+def run_command(arguments: Sequence[str], usage: str | None, work: Callable[[], object]) -> int:
+    """A command from its arguments to its exit code: `usage` where help is asked for, every error in one paragraph."""
+    if {"-h", "--help"} & set(arguments):
+        print(usage)
+        return 0
+    try:
+        work()
+    except (Exception, KeyboardInterrupt) as error:
+        return report(error)
+    return 0
 
 
 def exit_code(error: BaseException) -> int:
