@@ -74,7 +74,7 @@ def _base_of(folders: Sequence[Path]) -> str:
         HarnessError: they cannot be read.
         ConfigError: none or several are named.
     """
-    from src.adapters.peft_format import read_peft  # noqa: PLC0415 - torch takes seconds
+    from src.adapters.peft_import import read_peft  # noqa: PLC0415 - torch takes seconds
 
     bases = {str(read_peft(folder).config.get("base_model_name_or_path") or "") for folder in folders}
     if len(bases) > 1 or "" in bases:

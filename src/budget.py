@@ -62,11 +62,11 @@ def budget_rows(spec: RunSpec, target_sets: Sequence[str], cache_dir: Path) -> t
     base = outline(spec.model, spec.task.kind, cache_dir)
     rows = []
     for targets in target_sets:
-        projections = select_projections(base.projections, targets, spec.lora.layers)
+        projections = select_projections(base.projections, targets, spec.lora.layers, spec.lora.stacks)
         letters = "".join(dict.fromkeys(p.letter for p in projections))
         lora = dataclasses.replace(spec.lora, targets=letters)
         try:
-            allocation = allocate(lora, [(p.d_in, p.d_out) for p in projections])
+            allocation = allocate(lora, projections)
             rows.append(Row(letters, allocation.rank, allocation.parameters, allocation.residual))
         except ConfigError as error:
             rows.append(Row(letters, note=str(error)))

@@ -5,8 +5,8 @@
     python -m src.latency model.path=/models/my-bert batch=1,16 length=128,256 targets=qkvo rounds=20
 
 Compares the base, LoRA unmerged, LoRA merged, and adapter layers in the designs of Houlsby et al. and of Lin et al.
-(src/models/adapter_layers.py), in one process and in turns. batch and length are lists of equal length and give the
-inputs pair by pair; bottleneck (default 64) is the adapter layers' width, rounds (default 10) how often each variant is
+(src/models/methods/adapter_layers.py), in one process and in turns. batch and length are lists of equal length and give
+the inputs pair by pair; bottleneck (default 64) is the adapter layers' width, rounds (default 10) how often each is
 timed. The rest is as in `python -m src.train`; rank and targets stand for lora.rank and lora.targets. No data are read.
 Prints a table and writes <output_dir>/latency/<model>-<targets>-r<rank>-<device>-<dtype>.json.
 Exit codes: 0 measured; 1 no such model, or variants differ that should compute the same; 2 wrong config.
@@ -134,6 +134,8 @@ def run(spec: RunSpec, settings: Settings, options: Options) -> Path:
     """
     if spec.lora.targets == "none":
         raise ConfigError("lora.targets", "none", "sets that adapt something, such as qv")
+    if spec.task.image is not None:
+        raise ConfigError("task.image", spec.task.image, "null, as inputs of several lengths are timed: texts")
     # Torch and transformers come with it: neither --help nor a wrong config should wait for them.
     from src.experiment.environment import describe_environment  # noqa: PLC0415
     from src.experiment.resolve import resolve_cell  # noqa: PLC0415

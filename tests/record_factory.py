@@ -19,6 +19,7 @@ from src.records import (
     write_record,
 )
 from src.spec import LoraSpec, ModelSpec, OptimSpec, RunSpec, TaskSpec, TrainerSpec, normalise, run_id, to_dict
+from src.spec.validate import SIZED
 
 
 def make_spec(targets: str = "qv", rank: int | None = 4, *, seed: int = 0, **changes: Any) -> RunSpec:
@@ -45,12 +46,10 @@ def make_record(
     status: str = "completed",
     message: str = "the loss is not finite at step 30",
     total_s: float | None = 60.0,
+    memory: dict[str, int | None] | None = None,
 ) -> RunRecord:
     """A completed record, or one that ended otherwise with an error of type ValueError."""
     good = status == "completed"
-    rank = spec.lora.rank or (8 if spec.lora.budget else None)
-    adapter = 0 if rank is None else rank * 768 * len(spec.lora.targets)
-    budget = spec.lora.budget
     point = HistoryPoint(10, 1.0, 0.5, {spec.task.metric: validation})
     scores = Metrics({spec.task.metric: validation}, {spec.task.metric: test}, (point,))
     return RunRecord(
@@ -58,15 +57,34 @@ def make_record(
         status=status,
         error=None if good or status == "interrupted" else Failure("ValueError", message, "Traceback ..."),
         spec=to_dict(spec),
-        params=Params(adapter, 20_020, 22_713_216, rank, Budget(budget, adapter, budget - adapter) if budget else None),
+        params=make_params(spec),
         metrics=scores if good else Metrics(),
         best_epoch=1.0 if good else None,
         time={"total_s": total_s, "train_s": total_s, "tokens": 1000, "tokens_per_s": 50.0, "pack_size": 8},
-        memory={"peak_bytes": None},
+        memory=memory or {"peak_bytes": None},
         env={"versions": {"torch": "2.13.0"}, "git": {"commit": None, "dirty": None}},
         data={},
         tracking={"backend": "none", "id": None},
     )
+
+
+def make_params(spec: RunSpec) -> Params:
+    """Counts as if every matrix were 384 x 384, in one layer; a unit of any other size has 4,608 parameters, of d 1."""
+    lora, method, base = spec.lora, spec.method, 22_713_216
+    unit = 1 if method.name == "random_subspace" else 4608
+    rank = (lora.rank or 8) if lora.targets != "none" else None
+    size = method.size
+    if method.name in SIZED and size is None and lora.budget is not None:
+        size = lora.budget // unit
+    match method.name:
+        case "full":
+            adapter = base
+        case "bitfit":
+            adapter = 50_000
+        case _:
+            adapter = (rank or 0) * 768 * len(lora.targets) + (size or 0) * unit
+    budget = None if lora.budget is None else Budget(lora.budget, adapter, lora.budget - adapter)
+    return Params(adapter, 20_020, base, None if lora.ranks else rank, budget, size)
 
 
 def study_table(*records: RunRecord) -> StudyTable:

@@ -134,6 +134,7 @@ def test_without_a_key_all_is_written_and_every_panel_reads_what_our_runs_log(
     assert {("history", "validation/accuracy"), ("history", "train/loss")} <= seen
     assert {name for where, name in seen if where == "media"} == figures(paths) != set()
     assert not has(run.config, "lora.value.nothing")
+    assert has(run.config, "method_name.value")  # what panels by method read, where a study has several
     groups = {node["value"] for node in nodes(draft) if node.get("key") == {"section": "run", "name": "group"}}
     assert groups == {run.run.run_group}
     assert run.run.job_type == "train"

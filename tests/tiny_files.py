@@ -18,9 +18,9 @@ WORDS = tuple(f"w{i}" for i in range(len(SPECIAL), 100))
 COLOURS = ("red", "green", "blue")
 
 
-def save_model(folder: Path, model_type: str = "bert", *, causal_lm: bool = False) -> Path:
+def save_model(folder: Path, model_type: str = "bert", *, causal_lm: bool = False, seq2seq: bool = False) -> Path:
     """A model of 100 words in float32 with its tokenizer, as transformers saves them."""
-    tiny(model_type, causal_lm=causal_lm).to(torch.float32).save_pretrained(folder)
+    tiny(model_type, causal_lm=causal_lm, seq2seq=seq2seq).to(torch.float32).save_pretrained(folder)
     word_tokenizer(cls=model_type in {"bert", "roberta"}).save_pretrained(folder)
     return folder
 

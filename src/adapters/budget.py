@@ -1,17 +1,32 @@
 """Parameters from rank and rank from parameters, by real shapes; plain arithmetic.
 
-LoRA adds r (d_in + d_out) parameters to a d_out x d_in matrix (Hu et al. 2021, section 4.1).
+LoRA adds r (d_in + d_out) parameters to a d_out x d_in matrix (Hu et al. 2021, section 4.1), DoRA d_out more.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from src.errors import ConfigError
 from src.spec import LoraSpec
+from src.spec.ranks import KEY, parse_ranks, rank_of
 
-Shape = tuple[int, int]
+
+class Matrix(Protocol):
+    """What is to be known of a matrix; `src.adapters.projections.Projection` knows it."""
+
+    @property
+    def letter(self) -> str: ...
+    @property
+    def layer(self) -> int: ...
+    @property
+    def stack(self) -> str: ...
+    @property
+    def d_in(self) -> int: ...
+    @property
+    def d_out(self) -> int: ...
 
 
 @dataclass(frozen=True)
@@ -19,47 +34,96 @@ class Allocation:
     """What a cell gets.
 
     Attributes:
-        rank: r, the same in every adapted matrix; 0 without adapters.
-        parameters: adapter parameters in all.
-        requested: the budget asked for, None where a rank was asked for.
+        rank: r of every adapted matrix but for those that `ranks` gives another; 0 without LoRA.
+        parameters: trained parameters besides the head.
+        requested: the budget asked for, None where a rank or size was asked for.
+        ranks: r of each adapted matrix, in order.
+        size: of a method that has one (src/models/methods/sizes.py), else None.
     """
 
     rank: int
     parameters: int
     requested: int | None = None
+    ranks: tuple[int, ...] = ()
+    size: int | None = None
 
     @property
     def residual(self) -> int | None:
         """Parameters of the budget that are left unspent."""
         return None if self.requested is None else self.requested - self.parameters
 
+    @property
+    def uniform(self) -> bool:
+        """Whether all matrices have the same rank."""
+        return len(set(self.ranks)) <= 1
 
-def adapter_parameters(shapes: Sequence[Shape], rank: int) -> int:
-    """Adapter parameters of `rank` on matrices of the given (d_in, d_out)."""
-    return rank * sum(d_in + d_out for d_in, d_out in shapes)
+
+def adapter_parameters(matrices: Sequence[Matrix], ranks: Sequence[int], *, dora: bool = False) -> int:
+    """Adapter parameters of matrices with a rank each."""
+    factors = sum(rank * (m.d_in + m.d_out) for m, rank in zip(matrices, ranks, strict=True))
+    return factors + (sum(m.d_out for m in matrices) if dora else 0)
 
 
-def max_rank(shapes: Sequence[Shape]) -> int:
+def max_rank(matrices: Sequence[Matrix]) -> int:
     """The largest rank that every matrix can have: the smallest side of all of them."""
-    return min(min(shape) for shape in shapes)
+    return min(min(m.d_in, m.d_out) for m in matrices)
 
 
-def allocate(lora: LoraSpec, shapes: Sequence[Shape]) -> Allocation:
-    """Rank and parameter count of a cell whose adapted matrices have the given (d_in, d_out).
+def allocate(lora: LoraSpec, matrices: Sequence[Matrix], other: Allocation | None = None) -> Allocation:
+    """Ranks and parameter count of a cell that adapts the given matrices.
 
-    With a budget the rank is the largest whose adapters fit, at most the matrices' own rank.
+    With a budget the rank is the largest whose adapters fit, at most the matrices' own rank; ``lora.fill=layers`` then
+    spends what is left.
+
+    Args:
+        other: what a method beside LoRA takes of the budget first; None for none.
 
     Raises:
         ConfigError: a rank above the smallest matrix, or a budget below rank 1.
     """
-    if not shapes:
-        return Allocation(0, 0)
-    unit, limit = adapter_parameters(shapes, 1), max_rank(shapes)
-    if lora.budget is not None:
-        if lora.budget < unit:
-            raise ConfigError("lora.budget", lora.budget, f"at least {unit}, rank 1 for {lora.targets}")
-        rank = min(lora.budget // unit, limit)
-        return Allocation(rank, rank * unit, lora.budget)
-    if lora.rank is None or not 1 <= lora.rank <= limit:
-        raise ConfigError("lora.rank", lora.rank, f"1 to {limit}, the smallest side of the matrices {lora.targets}")
-    return Allocation(lora.rank, lora.rank * unit)
+    other = other or Allocation(0, 0)
+    if not matrices:
+        return Allocation(0, other.parameters, size=other.size)
+    ranks = _given(lora, matrices) if lora.budget is None else _from_budget(lora, matrices, other.parameters)
+    rank = min(ranks) if lora.ranks is None else lora.rank or min(ranks)
+    parameters = adapter_parameters(matrices, ranks, dora=lora.dora) + other.parameters
+    return Allocation(rank, parameters, lora.budget, tuple(ranks), other.size)
+
+
+def _given(lora: LoraSpec, matrices: Sequence[Matrix]) -> list[int]:
+    limit, rules = max_rank(matrices), parse_ranks(lora.ranks or {})
+    for rule in rules:
+        if not any(rule.covers(m.letter, m.layer) for m in matrices):
+            raise ConfigError(KEY, rule.where, f"letters and layers that are adapted, here {lora.targets}")
+    assert lora.rank is not None
+    ranks = [rank_of(rules, m.letter, m.layer, lora.rank) for m in matrices]
+    for key, rank in (("lora.rank", lora.rank), (KEY, max(ranks))):
+        if not 1 <= rank <= limit:
+            raise ConfigError(key, rank, f"1 to {limit}, the smallest side of the matrices {lora.targets}")
+    return ranks
+
+
+def _from_budget(lora: LoraSpec, matrices: Sequence[Matrix], taken: int) -> list[int]:
+    assert lora.budget is not None
+    first = adapter_parameters(matrices, [1] * len(matrices), dora=lora.dora) + taken
+    if lora.budget < first:
+        beside = " beside the prefix" if taken else ""
+        raise ConfigError("lora.budget", lora.budget, f"at least {first}, rank 1 for {lora.targets}{beside}")
+    unit, limit = sum(m.d_in + m.d_out for m in matrices), max_rank(matrices)
+    ranks = [min(1 + (lora.budget - first) // unit, limit)] * len(matrices)
+    left = lora.budget - taken - adapter_parameters(matrices, ranks, dora=lora.dora)
+    return _filled(ranks, matrices, left, limit) if lora.fill == "layers" else ranks
+
+
+def _filled(ranks: list[int], matrices: Sequence[Matrix], left: int, limit: int) -> list[int]:
+    """One more rank in every matrix of as many layers as fit, from the last one down."""
+    if ranks[0] == limit:
+        return ranks
+    for place in reversed(list(dict.fromkeys((m.stack, m.layer) for m in matrices))):
+        members = [i for i, m in enumerate(matrices) if (m.stack, m.layer) == place]
+        cost = sum(matrices[i].d_in + matrices[i].d_out for i in members)
+        if cost <= left:
+            left -= cost
+            for i in members:
+                ranks[i] += 1
+    return ranks

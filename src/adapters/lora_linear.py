@@ -8,8 +8,9 @@ import torch
 from torch import Generator, Tensor, nn
 from torch.nn import functional as F
 
-from src.adapters.lowrank import LowRank, Term, lane_linear
+from src.adapters.lowrank import LowRank, Term, adapted_norms, lane_linear
 from src.adapters.projections import is_transposed
+from src.adapters.rows import Rows
 
 
 @dataclass
@@ -22,28 +23,35 @@ class Roster:
         training: whether dropout applies.
         lengths: each lane's own padded length in this batch. Masks are drawn at this length, so that the padding
             which company brings does not change what a lane draws.
+        target_lengths: the same of the decoder's rows, where the model has an encoder and a decoder.
     """
 
     lanes: tuple[int, ...] = ()
     generators: dict[int, Generator] = field(default_factory=dict)
     training: bool = False
     lengths: tuple[int, ...] = ()
+    target_lengths: tuple[int, ...] = ()
 
 
 class LoraLinear(nn.Module):
-    """h = x W0^T + b + sum over the letters here of (alpha / r) (x A^T) B^T, for each lane on its own rows.
+    """h = x W0^T + b + sum over the letters here of scale (x A^T) B^T, for each lane on its own rows.
 
     Args:
         base: nn.Linear or transformers' Conv1D, frozen.
         roster: the lanes in the batch.
+        decodes: whether its rows are positions of the target, not of the input (encoder-decoder models).
+        shared_rows: whether it is also given rows that are no positions of a text, so that their number says nothing;
+            there is one lane then.
     """
 
-    def __init__(self, base: nn.Module, roster: Roster) -> None:
+    def __init__(self, base: nn.Module, roster: Roster, *, decodes: bool = False, shared_rows: bool = False) -> None:
         super().__init__()
         self.base = base
         self.roster = roster
+        self.decodes, self.shared_rows = decodes, shared_rows
         self.adapters: dict[int, list[LowRank]] = {}
         self._unmerged: Tensor | None = None
+        self._squares: dict[Rows, Tensor] = {}
 
     @property
     def weight(self) -> Tensor:
@@ -71,10 +79,14 @@ class LoraLinear(nn.Module):
             return F.linear(x, self.weight, self.bias)
         lanes = self.roster.lanes
         terms = [
-            Term(block, adapter, self._draw_mask(x, block, adapter))
+            Term(block, part, self._draw_mask(x, block, part), self._norms(part))
             for block, lane in enumerate(lanes)
             for adapter in self.adapters.get(lane, ())
+            for part in adapter.parts
         ]
+        if not terms:
+            # The plain product saves no input for a weight that is frozen.
+            return F.linear(x, self.weight, self.bias)
         return lane_linear(x, self.weight, self.bias, terms, len(lanes))
 
     @torch.no_grad()
@@ -83,9 +95,7 @@ class LoraLinear(nn.Module):
         if self._unmerged is None:
             self._unmerged = self.weight.clone()
             for adapter in self.adapters.get(lane, ()):
-                delta = adapter.delta()
-                rows = self.weight[adapter.start : adapter.start + delta.shape[0]]
-                rows.copy_(rows.to(delta.dtype) + delta)
+                adapter.rows.copy_(self.weight, adapter.adapted(adapter.rows.take(self.weight, 0)), 0)
 
     @torch.no_grad()
     def unmerge(self) -> None:
@@ -94,13 +104,26 @@ class LoraLinear(nn.Module):
             self.weight.copy_(self._unmerged)
             self._unmerged = None
 
+    @torch.no_grad()
+    def _norms(self, adapter: LowRank) -> Tensor | None:
+        """Row norms of the adapted weight, d_out, where the adapter has a magnitude."""
+        if adapter.magnitude is None:
+            return None
+        weight = adapter.rows.take(self.weight, 0)
+        if adapter.rows not in self._squares:
+            self._squares[adapter.rows] = weight.to(adapter.magnitude.dtype).square().sum(dim=1)
+        return adapted_norms(adapter, weight, self._squares[adapter.rows])
+
     def _draw_mask(self, x: Tensor, block: int, adapter: LowRank) -> Tensor | None:
         """Elements that dropout keeps, n x d_in, or None; drawn at the lane's own length, the rest padded."""
         roster = self.roster
         if not (roster.training and adapter.dropout > 0):
             return None
-        batch, (length, width) = x.shape[0] // len(roster.lanes), x.shape[-2:]
-        own = roster.lengths[block] if roster.lengths else length
-        keep = torch.empty(batch, own, width, dtype=torch.bool, device=x.device)
+        rows = x.shape[:-1].numel() // len(roster.lanes)
+        lengths = roster.target_lengths if self.decodes else roster.lengths
+        # OPT hands its MLP all positions of all rows in one dimension.
+        length = x.shape[-2] if x.dim() > 2 else max(lengths, default=rows)
+        own = lengths[block] if lengths and not self.shared_rows else length
+        keep = torch.empty(rows // length, own, x.shape[-1], dtype=torch.bool, device=x.device)
         keep.bernoulli_(1.0 - adapter.dropout, generator=roster.generators[roster.lanes[block]])
         return F.pad(keep, (0, 0, 0, length - own)).flatten(0, 1)

@@ -14,21 +14,13 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
-from src.adapters.projections import Projection, is_transposed
+from src.adapters.projections import Projection
+from src.adapters.start import weight_of
 from src.analysis.thin import Svd
 from src.errors import WriteError
 from src.records import write_bytes_atomic
 
 logger = logging.getLogger(__name__)
-
-
-def weight_of(backbone: nn.Module, projection: Projection) -> Tensor:
-    """W of a letter, d_out x d_in: a view of the module's weight, also where that is fused or transposed."""
-    module = backbone.get_submodule(projection.module)
-    weight = module.weight
-    assert isinstance(weight, Tensor)
-    rows = weight.T if is_transposed(module) else weight
-    return rows.detach()[projection.start : projection.start + projection.d_out]
 
 
 def base_svds(backbone: nn.Module, projections: Sequence[Projection], cache_dir: Path) -> dict[str, Svd]:

@@ -13,15 +13,16 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from src.adapters.budget import allocate
-from src.adapters.projections import select_projections
 from src.analysis.subjects import Candidate, Subject
-from src.data import TokenSplit, collate, load_task
-from src.models.adapted import AdaptedModel, LaneSetup
+from src.data import Split, TokenSplit, collate, load_task
+from src.models.adapted import AdaptedModel
 from src.models.hardware import choose_attention, resolve_dtype
 from src.models.heads import pool
-from src.models.loading import Base, load_base, load_tokenizer
+from src.models.loading import Base, load_base
+from src.models.preprocessing import load_preprocessor
 from src.models.score import score
-from src.spec import RunSpec
+from src.models.setup import LaneSetup
+from src.spec import TEXT_KINDS, RunSpec
 
 # Logits of a language model over whole texts are large: rows x tokens x vocabulary.
 ROWS_AT_ONCE, TEXTS_AT_ONCE = 32, 8
@@ -46,11 +47,11 @@ class Probe:
     def __init__(self, subjects: Sequence[Subject], examples: int, cache_dir: Path, device: torch.device) -> None:
         runs = [subject.candidate for subject in subjects if subject.candidate is not None]
         self.spec = runs[0].spec
-        self.data = load_task(self.spec.task, load_tokenizer(self.spec.model, cache_dir), cache_dir)
+        self.data = load_task(self.spec.task, load_preprocessor(self.spec.model, self.spec.task, cache_dir), cache_dir)
         count = min(examples, len(self.data.validation))
         self.chosen = torch.arange(count) * len(self.data.validation) // count
         self.base = _load(self.spec, cache_dir, device)
-        setups = [_setup(self.base, run) for run in runs]
+        setups = [_setup(run, subject) for run, subject in zip(runs, subjects, strict=True)]
         # A lane at its start has B = 0: the base itself.
         self.model = AdaptedModel(
             self.base, [setups[0], *setups], num_labels=self.data.num_labels, pad_id=self.data.pad_id
@@ -71,45 +72,44 @@ class Probe:
     def text_loss(self, lane: int) -> float | None:
         """Mean loss in nats a token on whole texts, prompt and completion alike."""
         split = self.data.validation
-        assert split.completion_starts is not None
+        assert isinstance(split, TokenSplit) and split.completion_starts is not None
         whole = dataclasses.replace(split, completion_starts=torch.zeros_like(split.completion_starts))
         return self._metrics(lane, whole)["loss"]
 
     @torch.inference_mode()
     def features(self, lane: int) -> Tensor:
-        """Pooled last hidden states of the chosen examples, n x d in float64; the same order for every lane."""
+        """Pooled last hidden states of the chosen examples, n x d in float64; the same order for every lane.
+
+        Of seq2seq they are the decoder's, while it is told the completion.
+        """
         self.model.retain([lane])
         pooled = []
         for rows in self._batches(self.data.validation):
             batch = collate(self.data.validation, rows, self.data.pad_id)
-            inputs = {"input_ids": batch.input_ids, "attention_mask": batch.attention_mask}
-            if batch.token_type_ids is not None:
-                inputs["token_type_ids"] = batch.token_type_ids
-            inputs = {name: tensor.to(self.model.device) for name, tensor in inputs.items()}
-            hidden = self.base.backbone(**inputs).last_hidden_state
-            pooled.append(pool(hidden.double(), inputs["attention_mask"], self.spec.model.pooling))
+            (hidden,) = self.model.hidden([batch])
+            pooled.append(pool(hidden.double(), batch.output_mask.to(hidden.device), self.spec.model.pooling))
         return torch.cat(pooled)
 
-    def _metrics(self, lane: int, split: TokenSplit) -> dict[str, float | None]:
+    def _metrics(self, lane: int, split: Split) -> dict[str, float | None]:
         self.model.retain([lane])
         (result,) = score(self.model, split, self.data, self.spec.task.kind, self._batches(split))
         return result.metrics
 
-    def _batches(self, split: TokenSplit) -> list[Tensor]:
+    def _batches(self, split: Split) -> list[Tensor]:
         """Indices of the chosen examples, sorted by length so that little is padded."""
-        rows = TEXTS_AT_ONCE if self.spec.task.kind == "causal_lm" else ROWS_AT_ONCE
+        rows = TEXTS_AT_ONCE if self.spec.task.kind in TEXT_KINDS else ROWS_AT_ONCE
         return list(self.chosen[split.lengths[self.chosen].argsort(stable=True)].split(rows))
 
     def _fill(self, lane: int, subject: Subject, run: Candidate) -> None:
         """Raises:
         OSError, SafetensorError, ValueError: the head is missing or damaged, or the state does not fit.
         """
-        rank, state = self.model.setups[lane].allocation.rank, self.model.state(lane)
+        state = self.model.state(lane)
         for key, adapter in subject.adapters.items():
-            # A fused weight's letters may come back without columns that are zero; zero-padding a rank is exact.
-            missing = rank - len(adapter.a)
+            # Letters differ in rank where a fused weight's zero columns were left out; zero-padding is exact.
+            missing = subject.rank - len(adapter.a)
             state[f"{key}.A"] = F.pad(adapter.a.detach(), (0, 0, 0, missing))
-            state[f"{key}.B"] = F.pad(adapter.b.detach(), (0, missing))
+            state[f"{key}.B"] = F.pad(adapter.scale * adapter.b.detach(), (0, missing))
         if self.data.num_labels:
             state |= load_file(run.run.head)
         self.model.load_state(lane, state)
@@ -122,7 +122,11 @@ def _load(spec: RunSpec, cache_dir: Path, device: torch.device) -> Base:
     return load_base(spec.model, spec.task.kind, cache_dir, device=device, dtype=dtype, attention=attention)
 
 
-def _setup(base: Base, run: Candidate) -> LaneSetup:
-    lora = run.spec.lora
-    projections = select_projections(base.projections, lora.targets, lora.layers)
-    return LaneSetup(run.spec, projections, allocate(lora, [(p.d_in, p.d_out) for p in projections]))
+def _setup(run: Candidate, subject: Subject) -> LaneSetup:
+    """Plain adapters of one rank and scale 1, into which whatever was saved fits."""
+    rank = subject.rank
+    lora = dataclasses.replace(
+        run.spec.lora, rank=rank, budget=None, alpha=float(rank), init="kaiming", rslora=False, ranks=None, fill="none"
+    )
+    spec = dataclasses.replace(run.spec, lora=lora)
+    return LaneSetup(spec, subject.projections, allocate(lora, subject.projections))

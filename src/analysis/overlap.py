@@ -69,7 +69,7 @@ def _of_a(subject: Subject) -> Directions:
 
 
 def _of_start(subject: Subject) -> Directions:
-    return {key: _head(right_vectors(adapter.a)) for key, adapter in (subject.starts() or {}).items()}
+    return {key: _head(right_vectors(a)) for key, a in subject.starts().items()}
 
 
 def _between(

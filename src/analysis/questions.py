@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import torch
 from torch.nn import functional as F
 
-from src.analysis.base_svd import weight_of
+from src.adapters.start import weight_of, write_weight
 from src.analysis.behaviour import Probe
 from src.analysis.tables import Row
 from src.analysis.thin import Svd
@@ -48,13 +48,13 @@ def forgetting_rows(probe: Probe) -> list[Row]:
 @contextmanager
 def _truncated(probe: Probe, keys: Sequence[str], svds: Mapping[str, Svd], k: int) -> Iterator[None]:
     """W0 of these projections is its best rank-k approximation (Eckart and Young) until the block ends."""
-    views = {p.key: weight_of(probe.base.backbone, p) for p in probe.base.projections if p.key in keys}
-    kept = {key: view.clone() for key, view in views.items()}
+    places = [p for p in probe.base.projections if p.key in keys]
+    kept = {p.key: weight_of(probe.base.backbone, p).clone() for p in places}
     try:
-        for key, view in views.items():
-            top = svds[key].top(k)
-            view.copy_(torch.mm(top.u * top.s, top.v.T))
+        for p in places:
+            top = svds[p.key].top(k)
+            write_weight(probe.base.backbone, p, torch.mm(top.u * top.s, top.v.T))
         yield
     finally:
-        for key, view in views.items():
-            view.copy_(kept[key])
+        for p in places:
+            write_weight(probe.base.backbone, p, kept[p.key])

@@ -21,9 +21,9 @@ from src.analysis.tables import LAYOUTS, Row, make_table
 from src.analysis.thin import Svd
 from src.analysis.weights import base_rows, weight_rows
 from src.errors import HarnessError
-from src.models.loading import Base, load_base
+from src.models.loading import Base, kind_of_all, load_base
 from src.records import AnalysisTable, Skipped, Study, StudyPaths, write_analysis
-from src.spec import ModelSpec, source_name
+from src.spec import TEXT_KINDS, ModelSpec, source_name
 
 logger = logging.getLogger(__name__)
 # Runs whose behaviour is measured: each needs a forward pass over the examples.
@@ -154,7 +154,7 @@ class _Work:
         truncated: set[int] = set()
         for group in _grouped(measured, _setting):
             table, spec = _run(group[0]).table, _run(group[0]).spec
-            examples = min(self.options.examples, TEXTS) if spec.task.kind == "causal_lm" else self.options.examples
+            examples = min(self.options.examples, TEXTS) if spec.task.kind in TEXT_KINDS else self.options.examples
             try:
                 probe = Probe(group, examples, self.options.cache_dir, self.options.device)
             except HarnessError as error:
@@ -180,10 +180,9 @@ class _Work:
 
 
 def _base(model: ModelSpec, options: Options) -> Base:
-    """The weights in float32, whatever precision the runs computed in; the task's kind makes no difference to them."""
-    return load_base(
-        model, "classification", options.cache_dir, device=options.device, dtype=torch.float32, attention="sdpa"
-    )
+    """The weights in float32, whatever precision the runs computed in, and with every projection of the model."""
+    kind = kind_of_all(model, options.cache_dir)
+    return load_base(model, kind, options.cache_dir, device=options.device, dtype=torch.float32, attention="sdpa")
 
 
 def _run(subject: Subject) -> Any:

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-from torch import nn
+from torch import Tensor
 
-from src.adapters.attach import make_adapters
 from src.adapters.lowrank import LowRank
-from src.adapters.peft_format import from_peft, read_peft
+from src.adapters.peft_import import from_peft, read_peft
 from src.adapters.projections import Projection
+from src.adapters.start import starting_a
 from src.comparison import build_tables, choose
 from src.comparison.cells import fields_of
 from src.errors import HarnessError
@@ -72,19 +70,23 @@ class Subject:
         fields = fields_of(self.candidate.spec)
         return tuple(fields[key] for key in sorted(fields.keys() - _FREE))
 
-    def starts(self) -> dict[str, LowRank] | None:
-        """The adapters before training, drawn again from the run's seed; None where there is no run."""
-        if self.candidate is None or self.candidate.record.params.rank is None:
-            return None
-        spec, rank = self.candidate.spec, self.candidate.record.params.rank
-        cpu = torch.device("cpu")
-        return make_adapters(self.projections, spec.lora, rank, spec.seed, device=cpu, dtype=torch.float32)
+    def starts(self) -> dict[str, Tensor]:
+        """A before training (r x d_in) by projection key, drawn again from the run's seed; empty where there is no run
+        to tell it, or A was not drawn."""
+        if self.candidate is None or self.candidate.spec.lora.init == "pissa":
+            return {}
+        params, spec = self.candidate.record.params, self.candidate.spec
+        known = params.ranks or {}
+        ranks = [known.get(p.key, params.rank) for p in self.projections]
+        if None in ranks:
+            return {}
+        return starting_a(self.projections, [rank for rank in ranks if rank], spec.lora, spec.seed)
 
 
 def candidates(study: Study, paths: StudyPaths) -> dict[ModelSpec, list[Candidate]]:
     """The completed runs of each configuration at its chosen learning rate, by base model.
 
-    Within a table first seeds come first, and among these the best configuration; what has no adapter is missing.
+    Within a table first seeds come first, and among these the best configuration; methods other than LoRA are missing.
     """
     found: dict[ModelSpec, list[Candidate]] = {}
     for number, table in enumerate(build_tables(study).tables):
@@ -92,7 +94,9 @@ def candidates(study: Study, paths: StudyPaths) -> dict[ModelSpec, list[Candidat
         for place in range(max(map(len, columns), default=0)):
             for record in (records[place] for records in columns if place < len(records)):
                 spec = record.run_spec()
-                base = ModelSpec(spec.model.path, spec.model.revision)
+                if spec.method.name != "lora":
+                    continue
+                base = ModelSpec(spec.model.path, spec.model.revision, projections=spec.model.projections)
                 found.setdefault(base, []).append(Candidate(record, spec, paths.run(record.run_id), number))
     return found
 
@@ -116,16 +120,13 @@ def load_subject(folder: Path, base: Base, name: str, candidate: Candidate | Non
         HarnessError: no adapter that can be read, or one that does not fit the base.
     """
     loaded = from_peft(base.projections, read_peft(folder))
-    device = next(base.model.parameters()).device
-    adapters = {key: _moved(adapter, device) for key, adapter in loaded.adapters.items()}
+    if any(adapter.magnitude is not None for adapter in loaded.adapters.values()):
+        raise HarnessError("The adapter cannot be analysed: DoRA's change of W is not of low rank.")
+    weight = next(base.model.parameters())
+    adapters = {key: adapter.to(weight.device, adapter.a.dtype) for key, adapter in loaded.adapters.items()}
     own = tuple(p for p in base.projections if p.key in adapters)
     rank = max(len(adapter.a) for adapter in adapters.values())
     return Subject(name, own, adapters, rank, candidate, loaded.left_out)
-
-
-def _moved(adapter: LowRank, device: torch.device) -> LowRank:
-    a, b = (nn.Parameter(factor.to(device), requires_grad=False) for factor in (adapter.a, adapter.b))
-    return dataclasses.replace(adapter, a=a, b=b)
 
 
 def adapted_projections(subjects: Sequence[Subject]) -> Iterator[Projection]:

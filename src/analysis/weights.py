@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from torch import nn
 
 from src.adapters.projections import Projection
+from src.adapters.start import weight_of
 from src.analysis.amplification import amplification
-from src.analysis.base_svd import weight_of
 from src.analysis.intruders import EXAMINED, THRESHOLD, count_intruders
 from src.analysis.subjects import Subject
 from src.analysis.tables import Row, tabulated

@@ -9,13 +9,23 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
+from src.comparison.method import UNITS, adapts, family_of, has_lora, method_of
 from src.records.record import RunRecord, Scores
 from src.records.text import Value
 from src.spec import RunSpec
 from src.spec.identity import GROUPS, canonical_json
+
+# Fields that an older study did not have, and the value that they then stand for: there is no need to show it.
+LATER = {
+    f"{name}.{f.name}": f.default
+    for name, group in GROUPS.items()
+    for f in dataclasses.fields(group)
+    if f.metadata.get("later")
+}
 
 
 @dataclass(frozen=True)
@@ -32,7 +42,21 @@ class Cell:
 
     @property
     def adapted(self) -> bool:
-        return self.spec.lora.targets != "none"
+        """Whether more than the head is trained."""
+        return adapts(self.spec)
+
+    @property
+    def has_lora(self) -> bool:
+        return has_lora(self.spec)
+
+    @property
+    def method(self) -> str:
+        return method_of(self.spec)
+
+    @property
+    def family(self) -> str:
+        """Method and matrices without size or rank: ``qv``, ``DoRA qv``, ``prefix``; ``none`` for the head alone."""
+        return family_of(self.spec)
 
     @property
     def scored(self) -> tuple[RunRecord, ...]:
@@ -71,19 +95,67 @@ class Cell:
 
     @property
     def rank(self) -> int | None:
-        """The rank trained; from a budget it is known once a run has started."""
+        """The rank trained; from a budget it is known once a run has started. None where matrices differ in it."""
+        if not self.has_lora:
+            return None
         known = (record.params.rank for record in self.records if record.params.rank is not None)
-        return next(known, self.spec.lora.rank)
+        return next(known, self.spec.lora.rank if self.spec.lora.ranks is None else None)
+
+    @property
+    def ranks(self) -> str | None:
+        """Ranks that differ from matrix to matrix, as asked for, else as trained: ``8 {q: 4}``, ``7 to 8``."""
+        lora = self.spec.lora
+        if lora.ranks is not None:
+            covered = {letter for where in lora.ranks if where.isalpha() for letter in where}
+            default = "" if set(lora.targets) <= covered else f"{lora.rank} "
+            return f"{default}{as_text(lora.ranks)}"
+        trained = self._trained_ranks
+        return f"{min(trained)} to {max(trained)}" if trained else None
+
+    @property
+    def method_size(self) -> int | None:
+        """m of adapter layers, tokens of a prefix, d of a subspace; from a budget known once a run has started."""
+        known = (record.params.size for record in self.records if record.params.size is not None)
+        return next(known, self.spec.method.size)
+
+    @property
+    def size_text(self) -> str:
+        """``r=8``, ``m=16``, ``r=4, m=8``, ``budget 73,728`` before a run has told, nothing for what has no size."""
+        parts = []
+        if self.has_lora and (self.ranks or self.rank is not None):
+            parts.append(f"r={self.ranks or self.rank}")
+        if self.method_size is not None:
+            parts.append(f"{UNITS.get(self.spec.method.name, 'm')}={self.method_size}")
+        if self.spec.lora.budget is not None and (not parts or (self.has_lora and not parts[0].startswith("r="))):
+            parts.insert(0, f"budget {self.spec.lora.budget:,d}")
+        return ", ".join(parts)
+
+    @property
+    def name(self) -> str:
+        """Family and size: ``qv r=8``, ``DoRA qv r=7``, ``prefix m=16``, ``full fine-tuning``."""
+        return f"{self.family} {self.size_text}".rstrip()
 
     @property
     def adapter_parameters(self) -> int | None:
+        """Trained parameters besides the head, whatever the method."""
         return next((r.params.adapter for r in self.records if r.params.adapter is not None), None)
 
     @property
+    def residual(self) -> int | None:
+        """Parameters of the budget that were left over."""
+        return next((r.params.budget.residual for r in self.records if r.params.budget is not None), None)
+
+    @property
     def size(self) -> tuple[float, float]:
-        """Rank and adapter parameters to sort by; what is unknown comes last."""
-        rank, parameters = self.rank, self.adapter_parameters
+        """Rank (the largest, where they differ) and trained parameters to sort by; what has none comes last."""
+        rank = self.rank if self.rank is not None else max(self._trained_ranks, default=None)
+        parameters = self.adapter_parameters
         return math.inf if rank is None else rank, math.inf if parameters is None else parameters
+
+    @property
+    def _trained_ranks(self) -> set[int]:
+        """Where matrices differ in rank."""
+        return next((set(r.params.ranks.values()) for r in self.records if r.params.ranks), set())
 
     def _score(self, scores: Scores | None) -> float | None:
         return None if scores is None else scores.get(self.spec.task.metric)
@@ -107,23 +179,44 @@ def group_cells(records: Iterable[RunRecord]) -> list[Cell]:
     return cells
 
 
-def fields_of(spec: RunSpec) -> dict[str, Value]:
-    """Identity-bearing fields by dotted name, in the spec's order; those that shape adapters only if there are any."""
-    flat: dict[str, Value] = {"seed": spec.seed}
+def settings_of(spec: RunSpec) -> dict[str, Any]:
+    """Identity-bearing fields by dotted name, in the spec's order, less those that shape nothing in this cell."""
+    flat: dict[str, Any] = {"seed": spec.seed}
     for name in GROUPS:
         group = getattr(spec, name)
         for f in dataclasses.fields(group):
             if f.metadata.get("identity", True):
                 flat[f"{name}.{f.name}"] = getattr(group, f.name)
-    if spec.lora.targets == "none":
-        flat = {key: value for key, value in flat.items() if not key.startswith("lora.") and key != "optim.lr"}
-    return flat
+    return {key: value for key, value in flat.items() if _shapes(key, spec)}
+
+
+def fields_of(spec: RunSpec) -> dict[str, Value]:
+    """`settings_of` as text and numbers."""
+    return {key: as_text(value) for key, value in settings_of(spec).items()}
+
+
+def as_text(value: Any) -> Value:
+    """A mapping as a config writes it, ``{q: 4, v: 16}``, its keys in order; other values as they are."""
+    if not isinstance(value, Mapping):
+        return value  # type: ignore[no-any-return]
+    return f"{{{', '.join(f'{key}: {value[key]}' for key in sorted(value))}}}"
 
 
 def varying_fields(cells: Sequence[Cell]) -> list[str]:
     """Dotted names of the fields that take more than one value, in the spec's order."""
     values: dict[str, set[Value]] = {}
-    for cell in sorted(cells, key=lambda cell: not cell.adapted):
-        for key, value in fields_of(cell.spec).items():
+    for fields in sorted((fields_of(cell.spec) for cell in cells), key=len, reverse=True):
+        for key, value in fields.items():
             values.setdefault(key, set()).add(value)
     return [key for key, seen in values.items() if len(seen) > 1]
+
+
+def _shapes(key: str, spec: RunSpec) -> bool:
+    """Whether a field has a meaning in this cell; ``method.name`` has none where it is LoRA alone."""
+    group, _, field = key.partition(".")
+    own = spec.method.name
+    if group == "method":
+        return {"name": own != "lora", "size": own in UNITS, "said": own == "random_subspace"}[field]
+    if key == "optim.lr":
+        return adapts(spec)
+    return group != "lora" or has_lora(spec) or (field == "budget" and own in UNITS)

@@ -1,4 +1,4 @@
-"""For each (targets, rank) the learning rate and alpha with the best mean validation score; never by test."""
+"""For each method, target set and size the learning rate and alpha with the best mean validation; never by test."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Choice:
 
 
 def choose(table: Table) -> list[Choice]:
-    """One choice for each combination of targets, rank and what else varies; best first."""
+    """One choice for each combination of method, targets, rank, size and what else varies; best first."""
     groups: dict[tuple[Value, ...], list[Cell]] = defaultdict(list)
     tried: dict[tuple[Value, ...], set[float]] = defaultdict(set)
     for cell in _adapted_cells(table):
@@ -87,7 +87,8 @@ def _adapted_cells(table: Table) -> list[Cell]:
 
 def _configuration(table: Table, cell: Cell) -> tuple[Value, ...]:
     fields = fields_of(cell.spec)
-    return (cell.spec.lora.targets, cell.rank, *(fields[key] for key in table.varying))
+    size = (cell.rank, cell.ranks, cell.method_size)
+    return (cell.method, cell.spec.lora.targets, *size, *(fields.get(key) for key in table.varying))
 
 
 def _preference(cell: Cell) -> tuple[Any, ...]:

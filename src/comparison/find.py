@@ -46,6 +46,22 @@ def find(table: Table, examples_of: ExamplesOf, *, margin: float, level: float =
     return Findings(table, contenders, baseline, margin, level, _sufficient(contenders, level))
 
 
+def differences_from(findings: Findings, reference: Contender, others: Sequence[Contender]) -> list[Difference | None]:
+    """Each minus the reference on test, paired by seed and corrected over these comparisons alone.
+
+    The reference has to be named beforehand: it is not the one that came out best.
+    """
+    table, level = findings.table, findings.level
+    scores = [_by_seed(contender.choice.cell) for contender in (reference, *others)]
+    tests = {pair: t for pair, t in _tests(table, scores, findings.margin, level).items() if pair[0] == 0}
+    p_holm = _corrected({pair: test.p for pair, test in tests.items()})
+    p_inferior = _corrected({pair: test.p_inferior for pair, test in tests.items()})
+    return [
+        _difference(tests[0, j], p_holm[0, j], p_inferior[0, j]) if (0, j) in tests else None
+        for j in range(1, len(scores))
+    ]
+
+
 def find_all(
     tables: Sequence[Table], examples_of: ExamplesOf, *, margin: float, level: float = 0.05
 ) -> tuple[Findings, ...]:
@@ -148,5 +164,5 @@ def _sufficient(contenders: Sequence[Contender], level: float) -> dict[str, Cont
         shown = difference is not None and difference.p_inferior_holm < level
         comparable = contender.choice.cell.whole or not best.choice.cell.whole
         if contender is best or (shown and comparable):
-            members[contender.choice.cell.spec.lora.targets].append(contender)
-    return {targets: min(those, key=lambda contender: contender.choice.cell.size) for targets, those in members.items()}
+            members[contender.choice.cell.family].append(contender)
+    return {family: min(those, key=lambda contender: contender.choice.cell.size) for family, those in members.items()}

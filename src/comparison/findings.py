@@ -64,11 +64,11 @@ class Difference:
 
 @dataclass(frozen=True)
 class Contender:
-    """One configuration (targets, rank and what else varies) at its chosen learning rate.
+    """One configuration (method, targets, rank or size, and what else varies) at its chosen learning rate.
 
     Attributes:
         choice: the cell chosen by validation, and the learning rates that were tried.
-        label: for readers: targets and rank, and what else varies between configurations.
+        label: for readers: method, targets, rank or size, and what else varies between configurations.
         validation, test: estimates; test is None where a seed lacks it.
         difference: None for the best itself, and where fewer than two seeds pair.
         place: 1 for the best and all that the data do not show to be worse than it, 2 for the first that is worse and
@@ -94,10 +94,10 @@ class Findings:
             contenders; its p_holm is Bonferroni's for the number of contenders that the best was chosen from.
         margin: of non-inferiority, in the metric's unit.
         level: of the family-wise error, 0.05; intervals leave out as much.
-        sufficient: by target set, the contender of smallest rank, then fewest parameters, that is not inferior to the
-            best of all by the margin (p_inferior_holm below the level); for its own target set the best itself counts,
-            with no test behind it and so without a difference. A target set without one is missing; empty where the
-            best has fewer than two seeds.
+        sufficient: by family (target set, with the method where it is not plain LoRA), the contender of smallest rank,
+            then fewest parameters, that is not inferior to the best of all by the margin (p_inferior_holm below the
+            level); for its own family the best itself counts, with no test behind it and so without a difference. A
+            family without one is missing; empty where the best has fewer than two seeds.
     """
 
     table: Table

@@ -8,12 +8,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from src.comparison.cells import Cell, fields_of, group_cells, varying_fields
+from src.comparison.method import TOLD_BY_NAME, several_methods
 from src.records.record import RunRecord
 from src.records.study import Skipped, Study
 from src.records.text import Kind, Value, one_line, show
 from src.spec import LOWER_IS_BETTER, source_name
 
 COLUMNS_ALWAYS_SHOWN = ("seed", "lora.targets", "lora.rank", "lora.alpha", "optim.lr")
+# What columns of their own show where it occurs.
+SIZES = ("lora.ranks", "method.size")
 # Of the task and the base model, what may differ within a table: the validation examples stay the same.
 FREE_FIELDS = ("model.pooling", "task.max_length")
 
@@ -50,7 +53,8 @@ class Table:
         columns: of the table of ranked cells.
         ranked: cells with a validation score, best first.
         problems: runs without one, by run id.
-        varying: dotted names of the fields that differ between cells and are not columns of every table.
+        varying: dotted names of the fields that differ between cells and that neither a column of its own nor the
+            name of the method tells.
     """
 
     model: str
@@ -69,6 +73,17 @@ class Table:
     @property
     def lower_is_better(self) -> bool:
         return self.metric in LOWER_IS_BETTER
+
+    @property
+    def cells(self) -> tuple[Cell, ...]:
+        """Every cell once, ranked ones first."""
+        found = {id(cell): cell for cell in (*self.ranked, *(problem.cell for problem in self.problems))}
+        return tuple(found.values())
+
+    @property
+    def several_methods(self) -> bool:
+        """Whether there is more to tell apart than plain LoRA and the head alone."""
+        return several_methods([cell.spec for cell in self.cells])
 
     def label(self, cell: Cell) -> str:
         return cell_label(cell, self.varying)
@@ -100,8 +115,8 @@ def build_tables(study: Study) -> StudyTable:
 
 def cell_label(cell: Cell, varying: Sequence[str]) -> str:
     """``qkvo r=64 (alpha 16, lr 0.003)``, and whatever else varies between the cells."""
-    lora = cell.spec.lora
-    return _label(cell, varying, [f"alpha {lora.alpha:g}", f"lr {cell.spec.optim.lr:g}"] if cell.adapted else [])
+    alpha = [f"alpha {cell.spec.lora.alpha:g}"] if cell.has_lora else []
+    return _label(cell, varying, [*alpha, *([f"lr {cell.spec.optim.lr:g}"] if cell.adapted else [])])
 
 
 def configuration_label(cell: Cell, varying: Sequence[str]) -> str:
@@ -110,12 +125,9 @@ def configuration_label(cell: Cell, varying: Sequence[str]) -> str:
 
 
 def _label(cell: Cell, varying: Sequence[str], tuned: Sequence[str]) -> str:
-    lora, fields = cell.spec.lora, fields_of(cell.spec)
+    fields = fields_of(cell.spec)
     details = [f"{_last(key)} {show(fields[key], 'number')}" for key in varying if fields.get(key) is not None]
-    name = lora.targets
-    if cell.adapted:
-        name += f" budget {lora.budget:,d}" if cell.rank is None else f" r={cell.rank}"
-    return f"{name} ({', '.join([*tuned, *details])})" if tuned or details else name
+    return f"{cell.name} ({', '.join([*tuned, *details])})" if tuned or details else cell.name
 
 
 def _setting(cell: Cell) -> dict[str, Value]:
@@ -139,7 +151,7 @@ def _note(cells: Sequence[Cell], groups: Sequence[Sequence[Cell]]) -> str:
 
 def _build_table(cells: Sequence[Cell], note: str) -> Table:
     model, task, metric = _names(cells[0])
-    varying = tuple(key for key in varying_fields(cells) if key not in COLUMNS_ALWAYS_SHOWN)
+    varying = _varying(cells)
     ranked = sorted((cell for cell in cells if cell.scored), key=ranking)
     problems = [
         Problem(record.run_id, f"{cell_label(cell, varying)}, seed {record.run_spec().seed}", *_cause(record), cell)
@@ -148,7 +160,17 @@ def _build_table(cells: Sequence[Cell], note: str) -> Table:
         if not cell.counts(record)
     ]
     problems.sort(key=lambda problem: problem.run_id)
-    return Table(model, task, metric, note, _columns(metric, varying), tuple(ranked), tuple(problems), varying)
+    return Table(model, task, metric, note, _columns(metric, varying, cells), tuple(ranked), tuple(problems), varying)
+
+
+def _varying(cells: Sequence[Cell]) -> tuple[str, ...]:
+    """Fields that a reader would not learn from columns or from the method's name."""
+    methods: dict[str, list[Cell]] = defaultdict(list)
+    for cell in cells:
+        methods[cell.method].append(cell)
+    within = {key for members in methods.values() for key in varying_fields(members)}
+    told = {*COLUMNS_ALWAYS_SHOWN, *SIZES, *(key for key in TOLD_BY_NAME if key not in within)}
+    return tuple(key for key in varying_fields(cells) if key not in told)
 
 
 def ranking(cell: Cell) -> tuple[Any, ...]:
@@ -159,20 +181,47 @@ def ranking(cell: Cell) -> tuple[Any, ...]:
     return better_first, *reversed(cell.size), cell.spec.lora.targets, cell.records[0].run_id
 
 
-def _columns(metric: str, varying: Sequence[str]) -> tuple[Column, ...]:
+def _columns(metric: str, varying: Sequence[str], cells: Sequence[Cell]) -> tuple[Column, ...]:
     extra = [Column(_last(key), _last(key), "number", _field(key)) for key in varying]
+    method, size = _method_columns(cells)
     return (
-        Column("targets", "targets", "text", lambda cell: cell.spec.lora.targets),
+        *method,
+        Column("targets", "targets", "text", lambda cell: cell.spec.lora.targets if _has_targets(cell) else None),
         Column("rank", "rank", "count", lambda cell: cell.rank),
+        *size,
         Column("alpha", "alpha", "number", _field("lora.alpha")),
         Column("lr", "lr", "number", _field("optim.lr")),
         *extra,
         Column("seeds", "seeds", "number", lambda cell: cell.seeds),
-        Column("adapter_parameters", "adapter parameters", "count", lambda cell: cell.adapter_parameters),
+        Column(
+            "adapter_parameters",
+            "trained parameters" if method else "adapter parameters",
+            "count",
+            lambda cell: cell.adapter_parameters,
+        ),
         Column(f"validation_{metric}", "validation", "score", lambda cell: cell.validation),
         Column(f"test_{metric}", "test", "score", lambda cell: cell.test),
         Column("time_s", "time", "seconds", lambda cell: cell.total_s),
     )
+
+
+def _method_columns(cells: Sequence[Cell]) -> tuple[list[Column], list[Column]]:
+    """Columns before the targets and after the rank, where a study has use for them."""
+    method = [Column("method", "method", "text", lambda cell: cell.method)]
+    ranks = Column("ranks", "ranks", "number", lambda cell: cell.ranks)
+    size = Column("size", "size", "count", lambda cell: cell.method_size)
+    return (
+        method if several_methods([cell.spec for cell in cells]) else [],
+        [
+            *([ranks] if any(cell.ranks for cell in cells) else []),
+            *([size] if any("method.size" in fields_of(cell.spec) for cell in cells) else []),
+        ],
+    )
+
+
+def _has_targets(cell: Cell) -> bool:
+    """Whether ``none`` is not just how a method without LoRA is written down."""
+    return cell.has_lora or not cell.adapted
 
 
 def _field(key: str) -> Callable[[Cell], Value]:

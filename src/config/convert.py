@@ -5,15 +5,16 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_origin, get_type_hints
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from src.config.schema import GROUPS, Config
+from src.config.schema import GROUPS, Config, without_none
 from src.config.words import allowed_type, hint_of
 from src.errors import ConfigError
 from src.spec import (
+    FrozenMap,
     HalvingSpec,
     RunSpec,
     Settings,
@@ -23,8 +24,15 @@ from src.spec import (
     normalise,
     run_spec_from_dict,
 )
+from src.spec.identity import GROUPS as SPECS
 
 MISSING = "???"
+MAPPINGS = [
+    (group, f.name)
+    for group, spec in SPECS.items()
+    for f in dataclasses.fields(spec)
+    if get_origin(without_none(get_type_hints(spec)[f.name])[0]) is FrozenMap
+]
 
 
 def to_spec(cfg: DictConfig) -> RunSpec:
@@ -33,7 +41,10 @@ def to_spec(cfg: DictConfig) -> RunSpec:
     Raises:
         ConfigError: a value is missing or not allowed.
     """
-    return normalise(run_spec_from_dict(_values(cfg, RunSpec)))
+    values = _values(cfg, RunSpec)
+    for group, name in MAPPINGS:
+        _check_mapping(f"{group}.{name}", values[group][name])
+    return normalise(run_spec_from_dict(values))
 
 
 def to_settings(cfg: DictConfig) -> Settings:
@@ -48,6 +59,18 @@ def to_settings(cfg: DictConfig) -> Settings:
     values["study"] = values["study"] or default_study(to_spec(cfg))
     nested = {"tracking": TrackingSpec(**values["tracking"]), "halving": HalvingSpec(**values["halving"])}
     return check_settings(Settings(**{**values, **nested}))
+
+
+def _check_mapping(key: str, value: Any) -> None:
+    """What the schema leaves unchecked.
+
+    Raises:
+        ConfigError: not a mapping with values of the type that the spec says.
+    """
+    kind = get_args(without_none(hint_of(key))[0])[0]
+    good = isinstance(value, Mapping) and value and all(type(item) is kind for item in value.values())
+    if value is not None and not good:
+        raise ConfigError(key, value, allowed_type(key))
 
 
 def _values(cfg: DictConfig, spec: type[Any]) -> dict[str, Any]:
@@ -71,7 +94,7 @@ def _refuse_unknown(values: Mapping[Any, Any], twin: Any, prefix: str = "") -> N
     for key, value in values.items():
         if key not in fields:
             raise ConfigError(f"{prefix}{key}", value, f"only the keys {', '.join(fields)}")
-        if isinstance(value, Mapping):
+        if dataclasses.is_dataclass(fields[key]) and isinstance(value, Mapping):
             _refuse_unknown(value, fields[key], f"{prefix}{key}.")
 
 

@@ -20,8 +20,10 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING, OmegaConf
 
 from src.spec import (
+    FrozenMap,
     HalvingSpec,
     LoraSpec,
+    MethodSpec,
     ModelSpec,
     OptimSpec,
     RunSpec,
@@ -69,6 +71,10 @@ def _fields(spec: type[Any], **twins: Any) -> list[Field]:
 def _omegaconf_type(hint: Any) -> Any:
     inner, optional = without_none(hint)
     plain = str if get_origin(inner) is Literal else inner
+    # Hydra merges what is given on the command line into a mapping that is there, and refuses its new keys. So a
+    # mapping is untyped and null by default; src/config/convert.py checks it.
+    if get_origin(inner) is FrozenMap:
+        return Any
     return plain | None if optional else plain
 
 
@@ -97,6 +103,7 @@ def _extend_hydra_plugins() -> None:
 
 ModelConfig = _twin(ModelSpec)
 TaskConfig = _twin(TaskSpec)
+MethodConfig = _twin(MethodSpec)
 LoraConfig = _twin(LoraSpec)
 OptimConfig = _twin(OptimSpec)
 TrainerConfig = _twin(TrainerSpec)
@@ -105,6 +112,7 @@ HalvingConfig = _twin(HalvingSpec)
 GROUPS = {
     "model": ModelConfig,
     "task": TaskConfig,
+    "method": MethodConfig,
     "lora": LoraConfig,
     "optim": OptimConfig,
     "trainer": TrainerConfig,

@@ -6,7 +6,7 @@ import dataclasses
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from src.config.schema import without_none
-from src.spec import RunSpec, Settings
+from src.spec import FrozenMap, RunSpec, Settings
 
 WORDS = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
 
@@ -37,6 +37,8 @@ def allowed_type(key: str) -> str:
         words = "a group with the keys " + ", ".join(f.name for f in dataclasses.fields(inner))
     elif get_origin(inner) is Literal:
         words = " or ".join(map(str, get_args(inner)))
+    elif get_origin(inner) is FrozenMap:
+        words = f"{{name: {WORDS[get_args(inner)[0]]}, ...}}"
     else:
         words = WORDS.get(inner, "a key of the config")
     return f"{words}, or null" if optional or key == "study" else words

@@ -1,12 +1,16 @@
-"""From a TaskSpec to tokenised, seeded, disjoint splits and their batches."""
+"""From a TaskSpec to tokenised (or resized), seeded, disjoint splits and their batches."""
 
 from src.data.batches import IGNORED, Batch, collate, epoch_batches, evaluation_batches
+from src.data.pixels import PictureProcessor, PictureSplit, Split
 from src.data.task import TaskData, load_task
 from src.data.tokens import TokenSplit
 
 __all__ = [
     "IGNORED",
     "Batch",
+    "PictureProcessor",
+    "PictureSplit",
+    "Split",
     "TaskData",
     "TokenSplit",
     "collate",

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from src.data.draws import generator
-from src.data.tokens import TokenSplit
+from src.data.pixels import PictureSplit, Split
 
 WINDOW = 50  # batches whose examples are sorted by length together
 IGNORED = -100  # label that torch's cross entropy leaves out
@@ -16,29 +16,46 @@ IGNORED = -100  # label that torch's cross entropy leaves out
 
 @dataclass(frozen=True)
 class Batch:
-    """b examples, padded on the right to the longest of them, L tokens.
+    """b examples, padded on the right to the longest of them, L tokens; or b pictures, of which a model makes L each.
 
     Attributes:
-        input_ids, attention_mask: int64 [b, L].
+        input_ids: int64 [b, L]; None for pictures.
+        attention_mask: int64 [b, L], 0 at padding.
         labels: class ids int64 [b], numbers float32 [b], or for causal_lm int64 [b, L] with -100 outside the
-            completion (not shifted: the label at a position is the token at that position).
+            completion (not shifted: the label at a position is the token at that position). For seq2seq int64 [b, T],
+            the decoder's targets, padded with -100 to the longest of them.
         token_type_ids: int64 [b, L], 1 in the second text of a pair; None where the tokenizer does not use them.
+        decodes: whether labels are the targets of a decoder (seq2seq).
+        pixel_values: float32 [b, C, H, W] for pictures, else None.
     """
 
-    input_ids: Tensor
+    input_ids: Tensor | None
     attention_mask: Tensor
     labels: Tensor
     token_type_ids: Tensor | None = None
+    decodes: bool = False
+    pixel_values: Tensor | None = None
 
     @property
     def length(self) -> int:
         """L."""
-        return self.input_ids.shape[1]
+        return self.attention_mask.shape[1]
+
+    @property
+    def target_length(self) -> int:
+        """T, 0 where there is no decoder."""
+        return self.labels.shape[1] if self.decodes else 0
+
+    @property
+    def output_mask(self) -> Tensor:
+        """1 where a model's last hidden states are of tokens, int64 [b, L] or of a decoder [b, T]."""
+        return (self.labels != IGNORED).long() if self.decodes else self.attention_mask
 
     @property
     def num_tokens(self) -> int:
-        """Tokens without padding."""
-        return int(self.attention_mask.sum())
+        """Tokens of inputs and targets without padding."""
+        targets = int((self.labels != IGNORED).sum()) if self.decodes else 0
+        return int(self.attention_mask.sum()) + targets
 
 
 def epoch_batches(lengths: Tensor, batch_size: int, seed: int, epoch: int) -> list[Tensor]:
@@ -63,24 +80,35 @@ def epoch_batches(lengths: Tensor, batch_size: int, seed: int, epoch: int) -> li
     return [batches[i] for i in order] + batches[num_whole:]
 
 
-def evaluation_batches(split: TokenSplit, batch_size: int) -> list[Tensor]:
+def evaluation_batches(split: Split, batch_size: int) -> list[Tensor]:
     """All examples once, sorted by length (ties in source order): int64 index tensors."""
     return list(split.lengths.argsort(stable=True).split(batch_size)) if len(split) else []
 
 
-def collate(split: TokenSplit, indices: Tensor, pad_id: int) -> Batch:
+def collate(split: Split, indices: Tensor, pad_id: int) -> Batch:
     """The examples at `indices` (int64 [b]), in that order."""
-    lengths = split.lengths[indices]
-    positions = torch.arange(int(lengths.max()))
-    mask = positions < lengths[:, None]
-    source = torch.where(mask, split.offsets[indices][:, None] + positions, 0)
-    input_ids = torch.where(mask, split.input_ids[source].long(), pad_id)
-    if split.completion_starts is not None:
+    if isinstance(split, PictureSplit):
+        mask = torch.ones(len(indices), split.processor.num_tokens, dtype=torch.int64)
+        return Batch(None, mask, split.labels[indices], pixel_values=split.pixel_values(indices))
+    input_ids, mask = _pad(split.input_ids, split.offsets, indices, pad_id)
+    positions = torch.arange(input_ids.shape[1])
+    if split.target_ids is not None and split.target_offsets is not None:
+        labels, _ = _pad(split.target_ids, split.target_offsets, indices, IGNORED)
+    elif split.completion_starts is not None:
         predicted = mask & (positions >= split.completion_starts[indices][:, None])
         labels = torch.where(predicted, input_ids, IGNORED)
     elif split.labels is not None:
         labels = split.labels[indices]
     else:
-        raise ValueError("a split has labels or completion_starts")
+        raise ValueError("a split has labels, completion_starts or targets")
     types = None if split.pair_starts is None else (mask & (positions >= split.pair_starts[indices][:, None])).long()
-    return Batch(input_ids, mask.long(), labels, types)
+    return Batch(input_ids, mask.long(), labels, types, decodes=split.target_ids is not None)
+
+
+def _pad(ids: Tensor, offsets: Tensor, indices: Tensor, fill: int) -> tuple[Tensor, Tensor]:
+    """The sequences at `indices`, filled up to the longest, and a mask that is true at their tokens."""
+    lengths = offsets.diff()[indices]
+    positions = torch.arange(int(lengths.max()))
+    mask = positions < lengths[:, None]
+    source = torch.where(mask, offsets[indices][:, None] + positions, 0)
+    return torch.where(mask, ids[source].long(), fill), mask

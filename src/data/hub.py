@@ -34,8 +34,8 @@ def load_hub(spec: TaskSpec, store: Path) -> Any:
     if spec.path.count("/") != 1 or spec.path.startswith((".", "/", "~")) or "\\" in spec.path:
         raise HarnessError(
             f"There is no data at {spec.path}: no such file or folder on this machine, and not a hub id either, which "
-            "reads owner/name. Allowed are asset:<name>, pydoc, owner/name, a folder, or a csv, tsv, json, jsonl or "
-            "parquet file."
+            "reads owner/name. Allowed are asset:<name>, pydoc, digits, owner/name, a folder, or a csv, tsv, json, "
+            "jsonl or parquet file."
         )
     _log.info("Asking the hub for the data set %s.", spec.path)
     with loading(spec.path, store, spec.subset):

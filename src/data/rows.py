@@ -11,9 +11,10 @@ from typing import Any
 
 from datasets import ClassLabel, Dataset
 
+from src.data.pictures import DIGEST, Pictures, pictures_of
 from src.data.templates import parse_template
 from src.errors import HarnessError
-from src.spec import TaskSpec
+from src.spec import TEXT_KINDS, TaskSpec
 
 ROLES = ("train", "validation", "test")
 Target = str | float
@@ -24,16 +25,19 @@ class Rows:
     """Examples in source order.
 
     Attributes:
-        texts: input text, or for causal_lm the prompt without its cue (src/data/templates.py).
+        texts: input text, or for causal_lm and seq2seq the prompt without its cue (src/data/templates.py).
         pairs: second input text of a pair task, else None.
-        targets: class name (classification), number (regression) or completion (causal_lm).
-        cue: for causal_lm, the literal text between prompt and completion, the same in all rows.
+        targets: class name (classification), number (regression) or completion (causal_lm, seq2seq).
+        cue: for causal_lm and seq2seq, the literal text that ends the prompt, the same in all rows.
+        pictures: of a task with pictures in place of text, else None; `texts` then holds their digests, by which
+            pictures are compared, and "" where one is missing.
     """
 
     texts: list[str]
     pairs: list[str] | None
     targets: list[Target]
     cue: str = ""
+    pictures: Pictures | None = None
 
     def __len__(self) -> int:
         return len(self.texts)
@@ -41,7 +45,8 @@ class Rows:
     def take(self, indices: Sequence[int]) -> Rows:
         """The rows at `indices`, in that order."""
         pairs = None if self.pairs is None else [self.pairs[i] for i in indices]
-        return Rows([self.texts[i] for i in indices], pairs, [self.targets[i] for i in indices], self.cue)
+        pictures = None if self.pictures is None else self.pictures.take(indices)
+        return Rows([self.texts[i] for i in indices], pairs, [self.targets[i] for i in indices], self.cue, pictures)
 
     def documents(self) -> list[bytes]:
         """A key for each row that is equal for equal documents: the input text(s), normalised, without the target."""
@@ -67,12 +72,13 @@ def read_rows(dataset: Dataset, spec: TaskSpec, split: str) -> tuple[Rows, int]:
         HarnessError: nothing is left, hidden labels, or a label of the wrong kind.
         ConfigError: a template that does not suit the data.
     """
-    rows = _prompts(dataset, spec) if spec.kind == "causal_lm" else _labelled(dataset, spec, split)
+    rows = _prompts(dataset, spec) if spec.kind in TEXT_KINDS else _labelled(dataset, spec, split)
     kept = [i for i in range(len(rows)) if _complete(rows, i)]
     if not kept:
-        what = "completion" if spec.kind == "causal_lm" else "label"
+        what = "completion" if spec.kind in TEXT_KINDS else "label"
+        given = "text" if spec.image is None else "a picture"
         raise HarnessError(
-            f"The {split} split of {spec.path} is empty: none of its {len(rows)} rows has both text and {what}."
+            f"The {split} split of {spec.path} is empty: none of its {len(rows)} rows has both {given} and {what}."
         )
     return rows.take(kept), len(rows) - len(kept)
 
@@ -87,6 +93,8 @@ def _labelled(dataset: Dataset, spec: TaskSpec, split: str) -> Rows:
         targets = [convert(value) if names is None else _named(value, names) for value in raw]
     except ValueError as error:
         raise HarnessError(f"The column {spec.label} in the {split} split of {spec.path} holds {error}.") from error
+    if spec.image is not None:
+        return Rows(_texts(dataset, DIGEST), None, targets, pictures=pictures_of(dataset, spec, split))
     pairs = None if spec.text_pair is None else _texts(dataset, spec.text_pair)
     return Rows(_texts(dataset, spec.text), pairs, targets)
 

@@ -10,12 +10,14 @@ from typing import Any
 from datasets import Dataset, DatasetDict, load_dataset
 
 from src.assets import is_asset, resolve_asset
+from src.data.digits import digits
 from src.data.hub import load_hub, loading
+from src.data.pictures import with_digests
 from src.data.pydoc import module_split, pydoc_file
 from src.data.rows import ROLES
 from src.data.templates import parse_template
 from src.errors import ConfigError, HarnessError
-from src.spec import TaskSpec
+from src.spec import TEXT_KINDS, TaskSpec
 
 BUILDERS = {".csv": "csv", ".tsv": "csv", ".json": "json", ".jsonl": "json", ".parquet": "parquet"}
 # Only an empty field is a missing value: documents may well read "NA" or "null".
@@ -27,8 +29,8 @@ _TAB = {"sep": "\t", "names": ["label", "text"], "header": None, "skiprows": 4, 
 def load_rows(spec: TaskSpec, cache_dir: Path) -> dict[str, Dataset]:
     """The source's rows for each role (train, validation, test) to which the spec gives a split of its own.
 
-    Only the columns that the task uses are kept. Roles whose split is None are absent: src/data/splits.py
-    carves them from train.
+    Only the columns that the task uses are kept, and pictures get a column of their digests. Roles whose split is
+    None are absent: src/data/splits.py carves them from train.
 
     Raises:
         ConfigError: an unknown asset, split, subset or column; the message lists those that there are.
@@ -46,7 +48,8 @@ def load_rows(spec: TaskSpec, cache_dir: Path) -> dict[str, Dataset]:
                 f"The {split} split of {spec.path} has no column {', '.join(missing)}, which its {spec.train_split} "
                 f"split has; its columns are {', '.join(splits[split].column_names)}."
             )
-        rows[role] = splits[split].select_columns(names)
+        kept = splits[split].select_columns(names)
+        rows[role] = kept if spec.image is None else with_digests(kept, spec, split, cache_dir)
     return rows
 
 
@@ -56,11 +59,13 @@ def columns_of(spec: TaskSpec, present: tuple[str, ...]) -> list[str]:
     Raises:
         ConfigError: a column that is not in `present`.
     """
-    if spec.kind == "causal_lm":
+    if spec.kind in TEXT_KINDS:
         prompt = parse_template(spec.prompt or "", present, "task.prompt")
         completion = parse_template(spec.completion or "", present, "task.completion")
         return list(dict.fromkeys(prompt.columns + completion.columns))
     names = {"task.text": spec.text, "task.text_pair": spec.text_pair, "task.label": spec.label}
+    if spec.image is not None:
+        names = {"task.image": spec.image, "task.label": spec.label}
     for key, name in names.items():
         if name is not None and name not in present:
             raise ConfigError(key, name, f"a column of {spec.path}: {', '.join(present)}")
@@ -76,6 +81,8 @@ def _load(spec: TaskSpec, cache_dir: Path) -> Mapping[str, Dataset]:
         return _load_asset(spec.path, cache_dir)
     if spec.path == "pydoc":
         return _load_pydoc(spec, cache_dir)
+    if spec.path == "digits":
+        return {"train": digits()}
     if file_like:
         files = {"train": path}
         if spec.test_path is not None:

@@ -1,4 +1,4 @@
-"""Templates over columns, for causal_lm: ``"{source}\\n#"``."""
+"""Templates over columns, for causal_lm and seq2seq: ``"{source}\\n#"``."""
 
 from __future__ import annotations
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from itertools import accumulate, chain
 from pathlib import Path
 
 import torch
@@ -15,6 +16,12 @@ from src.data.files import write_atomically
 
 Tensors = dict[str, torch.Tensor]
 Counts = dict[str, int]
+
+
+def flat(examples: Sequence[Sequence[int]]) -> Tensors:
+    """Lists of ids end to end, as TokenSplit keeps them: input_ids and offsets."""
+    offsets = torch.tensor([0, *accumulate(map(len, examples))])
+    return {"input_ids": torch.tensor(list(chain.from_iterable(examples)), dtype=torch.int32), "offsets": offsets}
 
 
 def read_tokens(path: Path) -> tuple[Tensors, Counts] | None:

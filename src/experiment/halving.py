@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from src.comparison.method import adapts
 from src.errors import ConfigError
 from src.experiment.resolve import Cell
 from src.experiment.resources import Resources
@@ -168,7 +169,7 @@ def _groups(cells: Sequence[Cell], scope: str) -> list[list[tuple[Cell, ...]]]:
     """Who competes with whom: seeds of one configuration form one competitor; the head alone never competes."""
     groups: dict[str, dict[str, list[Cell]]] = defaultdict(lambda: defaultdict(list))
     for cell in cells:
-        if cell.spec.lora.targets != "none":
+        if adapts(cell.spec):
             one_seed = dataclasses.replace(cell.spec, seed=0)
             lora, optim = dataclasses.replace(one_seed.lora, alpha=1.0), dataclasses.replace(one_seed.optim, lr=1.0)
             group = "" if scope == "all" else canonical_json(dataclasses.replace(one_seed, lora=lora, optim=optim))

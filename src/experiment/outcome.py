@@ -8,7 +8,7 @@ from typing import Any
 from src.errors import DivergedError
 from src.experiment.resolve import Cell
 from src.models.score import Result
-from src.records import Budget, Failure, HistoryPoint, Metrics, Params, RunRecord, Status
+from src.records import MEMORY, Budget, Failure, HistoryPoint, Metrics, Params, RunRecord, Status
 from src.spec import to_dict
 from src.training import Lane
 
@@ -27,7 +27,7 @@ def describe_failure(
         metrics=Metrics(),
         best_epoch=None,
         time=dict.fromkeys(("total_s", "train_s", "tokens", "tokens_per_s", "pack_size")),
-        memory={"peak_bytes": None},
+        memory=dict.fromkeys(MEMORY),
         env=env,
         data={},
         tracking=tracking,
@@ -43,12 +43,16 @@ def describe_lane(
     pack_size: int,
     num_head: int,
     num_base: int,
-    peak_bytes: int | None,
+    memory: dict[str, int | None],
     env: dict[str, Any],
     data: dict[str, Any],
     tracking: dict[str, str | None],
 ) -> RunRecord:
-    """The record of a lane that ended: test scores where it was tested, its cause where it diverged."""
+    """The record of a lane that ended: test scores where it was tested, its cause where it diverged.
+
+    Args:
+        memory: what was measured of it besides `Lane.costs`.
+    """
     best = lane.best if status == "completed" else None
     return RunRecord(
         run_id=cell.run_id,
@@ -63,7 +67,7 @@ def describe_lane(
         ),
         best_epoch=None if best is None else best.epoch,
         time=_time(lane, pack_size),
-        memory={"peak_bytes": peak_bytes},
+        memory={**dict.fromkeys(MEMORY), **lane.costs, **memory},
         env=env,
         data=data,
         tracking=tracking,
@@ -82,11 +86,15 @@ def summarise(record: RunRecord) -> dict[str, Any]:
 
 
 def _params(cell: Cell, head: int | None, base: int | None) -> Params:
-    allocation = cell.setup.allocation
+    allocation, ranks = cell.setup.allocation, None
+    if not allocation.uniform:
+        keys = (projection.key for projection in cell.setup.projections)
+        ranks = dict(zip(keys, allocation.ranks, strict=True))
+    rank = None if allocation.rank == 0 or cell.spec.lora.ranks is not None else allocation.rank
     budget = None
     if allocation.requested is not None and allocation.residual is not None:
         budget = Budget(allocation.requested, allocation.parameters, allocation.residual)
-    return Params(allocation.parameters, head, base, allocation.rank or None, budget)
+    return Params(allocation.parameters, head, base, rank, budget, allocation.size, ranks)
 
 
 def _time(lane: Lane, pack_size: int) -> dict[str, float | int | None]:

@@ -6,7 +6,7 @@ import logging
 import shutil
 
 from src.errors import InterruptedRunError
-from src.experiment.artifacts import save_lane
+from src.experiment.artifacts import disk_bytes, save_generations, save_lane
 from src.experiment.environment import peak_memory, reset_peak_memory
 from src.experiment.observer import PackObserver
 from src.experiment.outcome import describe_lane, summarise
@@ -20,7 +20,7 @@ from src.tracking import RunTracker
 from src.training import Lane, train_pack
 from src.training.checkpoint import load_lane
 from src.training.data_order import steps_per_epoch, total_steps
-from src.training.evaluate import evaluate_lanes
+from src.training.evaluate import evaluate_lanes, write_completions
 
 logger = logging.getLogger(__name__)
 
@@ -81,12 +81,13 @@ class PackRun:
         )
         try:
             train_pack(self.model, self.data, self.lanes, observer, until)
+            # Every lane's end is on disk before it is tested, so that a crash or stop from here on costs no training.
+            observer.checkpoint()
+            tested = self._test()
         except InterruptedRunError:
             self._write_records({}, interrupted=True)
             raise
-        # Every lane's end is on disk before the first record is, so that a crash between two records costs no training.
-        observer.checkpoint()
-        records = self._write_records(self._test())
+        records = self._write_records(tested)
         for cell, lane in zip(self.pack, self.lanes, strict=True):
             if lane.status != "running":
                 shutil.rmtree(self.session.run_paths(cell).checkpoints, ignore_errors=True)
@@ -123,12 +124,22 @@ class PackRun:
         for lane in whole:
             self.model.load_state(lane.index, lane.best_state)
         results = evaluate_lanes(self.model, self.data.test, self.data, whole)
+        if self.pack[0].spec.task.generate:
+            results = write_completions(
+                self.model,
+                self.data,
+                whole,
+                results,
+                tokenizer=self.session.resources.tokenizer(self.pack[0].spec),
+                stop_requested=self.session.stop.is_set,
+            )
         return {lane.index: result for lane, result in zip(whole, results, strict=True)}
 
     def _write_records(self, tested: dict[int, Result], *, interrupted: bool = False) -> list[RunRecord]:
         """What each lane leaves, and then, when nothing can go wrong any more, the records."""
         for index, result in tested.items():
             save_lane(self.model, index, self.session.run_paths(self.pack[index]), result.examples)
+            save_generations(self.session.run_paths(self.pack[index]), result.generations)
         records = []
         for cell, lane, tracker in zip(self.pack, self.lanes, self.trackers, strict=True):
             record = describe_lane(
@@ -139,7 +150,10 @@ class PackRun:
                 pack_size=len(self.pack),
                 num_head=sum(parameter.numel() for parameter in self.model.heads[lane.index].values()),
                 num_base=self.base.num_parameters,
-                peak_bytes=peak_memory(self.session.resources.device),
+                memory={
+                    "peak_bytes": peak_memory(self.session.resources.device),
+                    **disk_bytes(self.session.run_paths(cell), saved=lane.index in tested),
+                },
                 env=self.session.environment(cell),
                 data=self.data.report,
                 tracking=self.session.tracking_of(tracker),

@@ -8,6 +8,7 @@ from typing import Any
 from src.errors import HarnessError
 from src.experiment.resolve import Cell
 from src.records import StudyPaths
+from src.spec import TEXT_KINDS
 from src.training.checkpoint import find_steps, read_roster
 
 Pack = tuple[Cell, ...]
@@ -31,14 +32,20 @@ def plan_packs(
     groups: dict[Any, list[Cell]] = {}
     for cell in fresh:
         groups.setdefault(share_key(cell), []).append(cell)
-    return resumed + [pack for group in groups.values() for pack in _chunks(group, pack_size)]
+    sizes = (1 if trains_alone(group[0]) else pack_size for group in groups.values())
+    return resumed + [pack for group, size in zip(groups.values(), sizes, strict=True) for pack in _chunks(group, size)]
 
 
 def share_key(cell: Cell) -> tuple[Any, ...]:
-    """What the lanes of a pack have in common: base model, data, loop, and that there is something to train."""
+    """What the lanes of a pack have in common: base, method, data, loop, and that there is something to train."""
     spec = cell.spec
-    trains = bool(cell.setup.projections) or spec.task.kind != "causal_lm"
-    return spec.model, spec.task, spec.trainer, trains
+    trains = cell.setup.allocation.parameters > 0 or spec.task.kind not in TEXT_KINDS
+    return spec.model, spec.task, spec.trainer, spec.method.name, trains, trains_alone(cell)
+
+
+def trains_alone(cell: Cell) -> bool:
+    """Methods other than LoRA change the base as a whole, and some matrices also meet rows that are no lane's own."""
+    return cell.spec.method.name != "lora" or any(p.shared_rows for p in cell.setup.projections)
 
 
 def common_step(pack: Pack, paths: StudyPaths) -> int:

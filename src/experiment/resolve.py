@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from src.adapters.budget import allocate
-from src.adapters.projections import select_projections
 from src.errors import BadCellsError, ConfigError
-from src.models.adapted import LaneSetup
-from src.models.loading import check_length, outline
-from src.spec import RunSpec, expand_targets, run_id, slug
+from src.models.generate import check_generation
+from src.models.loading import outline
+from src.models.preprocessing import check_inputs
+from src.models.setup import LaneSetup, set_up
+from src.spec import RunSpec, run_id, slug
 
 
 @dataclass(frozen=True)
@@ -56,12 +55,10 @@ def resolve_cells(specs: Sequence[RunSpec], cache_dir: Path) -> list[Cell]:
 
 def resolve_cell(spec: RunSpec, cache_dir: Path) -> Cell:
     """Raises:
-    ConfigError: targets, layers, rank, budget or length do not fit the model.
+    ConfigError: targets, layers, rank, size, budget, length or kind of inputs do not fit the model.
     """
     base = outline(spec.model, spec.task.kind, cache_dir)
-    check_length(base, spec.task.max_length)
-    letters = expand_targets(spec.lora.targets, {p.letter for p in base.projections})
-    projections = select_projections(base.projections, letters, spec.lora.layers)
-    allocation = allocate(spec.lora, [(p.d_in, p.d_out) for p in projections])
-    resolved = dataclasses.replace(spec, lora=dataclasses.replace(spec.lora, targets=letters))
-    return Cell(run_id(resolved), LaneSetup(resolved, projections, allocation))
+    check_inputs(base, spec.model, spec.task)
+    check_generation(base, spec.task)
+    setup = set_up(spec, base)
+    return Cell(run_id(setup.spec), setup)

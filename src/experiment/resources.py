@@ -1,4 +1,4 @@
-"""The heavy things, loaded once for a study: frozen bases, tokenizers and tokenised data."""
+"""The heavy things, loaded once for a study: frozen bases, tokenised texts and resized pictures."""
 
 from __future__ import annotations
 
@@ -6,12 +6,14 @@ import functools
 import logging
 import time
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from src.data import TaskData, load_task
 from src.models.hardware import Attention, choose_attention, keep_freed_memory, resolve_device, resolve_dtype
 from src.models.loading import Base, load_base, load_tokenizer
+from src.models.preprocessing import load_preprocessor
 from src.spec import ModelSpec, RunSpec, TaskKind, TaskSpec
 from src.spec.run import DType
 
@@ -42,8 +44,12 @@ class Resources:
         return self._bases(spec.model, spec.task.kind, spec.trainer.dtype, attention)
 
     def data(self, spec: RunSpec) -> TaskData:
-        """The tokenised data of a run."""
+        """The tokenised (or resized) data of a run."""
         return self._tasks(spec.model, spec.task)
+
+    def tokenizer(self, spec: RunSpec) -> Any:
+        """The tokenizer of a run's model, to read what the model writes."""
+        return load_tokenizer(spec.model, self.cache_dir)
 
     def _load_base(self, model: ModelSpec, kind: TaskKind, dtype: DType, attention: Attention) -> Base:
         started = time.perf_counter()
@@ -54,7 +60,7 @@ class Resources:
 
     def _load_task(self, model: ModelSpec, task: TaskSpec) -> TaskData:
         started = time.perf_counter()
-        data = load_task(task, load_tokenizer(model, self.cache_dir), self.cache_dir)
+        data = load_task(task, load_preprocessor(model, task, self.cache_dir), self.cache_dir)
         sizes = f"{len(data.train)} train, {len(data.validation)} validation, {len(data.test)} test examples"
         logger.info("Loaded %s (%s) in %.1f s", task.path, sizes, _since(started))
         return data

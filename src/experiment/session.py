@@ -8,6 +8,7 @@ import threading
 from dataclasses import dataclass
 from typing import Any
 
+from src.comparison.method import method_of
 from src.experiment.console import Progress
 from src.experiment.environment import describe_environment
 from src.experiment.resolve import Cell
@@ -44,12 +45,13 @@ class Session:
         """Begin the cell's mirror, or continue the one that an earlier attempt began."""
         paths, spec = self.run_paths(cell), cell.spec
         previous = read_tracking_id(paths)
-        size = "none" if cell.setup.allocation.rank == 0 else f"r{cell.setup.allocation.rank}"
+        allocation = cell.setup.allocation
+        size = f"r{allocation.rank}" if allocation.rank else f"m{allocation.size}" if allocation.size else "none"
         info = RunInfo(
             run_id=cell.run_id,
             study=self.settings.study,
             config=self._config(cell),
-            tags=(f"targets:{spec.lora.targets}", size),
+            tags=(f"targets:{spec.lora.targets}", size, f"method:{spec.method.name}"),
             job_type="train",
             folder=paths.root,
             previous_id=previous,
@@ -62,7 +64,13 @@ class Session:
     def _config(self, cell: Cell) -> dict[str, Any]:
         """Everything that a person set, and what followed from it."""
         allocation = cell.setup.allocation
-        derived = {"run_id": cell.run_id, "rank": allocation.rank, "adapter_parameters": allocation.parameters}
+        derived = {
+            "run_id": cell.run_id,
+            "method_name": method_of(cell.spec),
+            "rank": allocation.rank,
+            "size": allocation.size,
+            "adapter_parameters": allocation.parameters,
+        }
         return {**to_dict(self.settings), **to_dict(cell.spec), **derived}
 
     def tracking_of(self, tracker: RunTracker) -> dict[str, str | None]:

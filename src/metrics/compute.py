@@ -13,7 +13,7 @@ from typing import Any, Literal
 from src.spec import TaskKind
 
 Scores = dict[str, float | None]
-_Module = Literal["classification", "regression"]
+_Module = Literal["classification", "regression", "text"]
 
 
 def compute_metrics(
@@ -63,6 +63,26 @@ def language_metrics(loss_sum: float, num_tokens: int, num_correct: int) -> Scor
     }
 
 
+def text_metrics(predictions: Sequence[str], references: Sequence[Sequence[str]]) -> Scores:
+    """Overlap of generated texts with their references; src/metrics/text/text.py says what is counted.
+
+    Args:
+        predictions: texts [n], stripped as the references are.
+        references: one text or more for each prediction, none of them blank.
+
+    Returns:
+        bleu and chrf (0 to 100, of the corpus), rouge1, rouge2, rougeL and exact_match (0 to 1); None where undefined.
+
+    Raises:
+        ValueError: no texts, lengths that differ, or a text without a reference.
+    """
+    if len(predictions) != len(references) or not predictions or not all(references):
+        raise ValueError(f"{len(predictions)} predictions for {len(references)} lists of references, none may be empty")
+    given, true = list(predictions), [list(texts) for texts in references]
+    scores: Scores = _modules()["text"].compute(predictions=given, references=true)
+    return scores
+
+
 def _numbers(values: Any) -> list[Any]:
     return values.tolist() if hasattr(values, "tolist") else list(values)
 
@@ -78,7 +98,7 @@ def _modules() -> Mapping[_Module, Any]:
     import evaluate.config  # noqa: PLC0415
 
     here, usual = Path(__file__).parent, evaluate.config.HF_MODULES_CACHE
-    names: tuple[_Module, ...] = ("classification", "regression")
+    names: tuple[_Module, ...] = ("classification", "regression", "text")
     with tempfile.TemporaryDirectory(prefix="lora-sweep-metrics-") as folder:
         evaluate.config.HF_MODULES_CACHE = Path(folder)
         try:

@@ -14,7 +14,8 @@ Head = Mapping[str, nn.Parameter]
 
 
 def make_head(num_labels: int, hidden_size: int, seed: int, *, device: torch.device, dtype: torch.dtype) -> Head:
-    """A linear head: weight num_labels x hidden_size from N(0, 0.02), bias 0; empty for causal_lm (num_labels 0)."""
+    """A linear head: weight num_labels x hidden_size from N(0, 0.02), bias 0; empty for tasks that
+    predict text (num_labels 0)."""
     if num_labels == 0:
         return {}
     generator = torch.Generator().manual_seed(derive_seed(seed, "head"))

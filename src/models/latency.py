@@ -7,8 +7,8 @@ strikes all of them alike.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from statistics import median
 from typing import Any
@@ -17,13 +17,15 @@ import torch
 from torch import Tensor
 
 from src.errors import HarnessError
-from src.models.adapted import AdaptedModel, LaneSetup
-from src.models.adapter_layers import AdapterLayers, Design
+from src.models.adapted import AdaptedModel
 from src.models.loading import Base
+from src.models.methods import adapter_layers
+from src.models.methods.adapter_layers import AdapterLayers, Design
+from src.models.setup import LaneSetup
 
 BASE = "base"
 LORA, MERGED = "LoRA", "LoRA merged"
-LAYERS: dict[str, Design] = {"Houlsby layers": "houlsby", "Lin layers": "lin"}
+LAYERS: dict[str, Design] = {"Houlsby layers": "adapter_h", "Lin layers": "adapter_l"}
 # A single short pass says more of the clock than of the model.
 LEAST_S, MOST_CALLS = 0.05, 50
 # Largest difference of merged and unmerged outputs, as a share of the largest output.
@@ -69,7 +71,9 @@ class Variants:
 
     def __init__(self, base: Base, setup: LaneSetup, bottleneck: int) -> None:
         self.base, self.setup = base, setup
-        self.layers = {name: AdapterLayers(base, design, bottleneck) for name, design in LAYERS.items()}
+        dtype = next(base.model.parameters()).dtype
+        self.layers = {name: AdapterLayers(base, design, bottleneck, dtype=dtype) for name, design in LAYERS.items()}
+        self._sizes = {n: adapter_layers.num_parameters(base, design, bottleneck) for n, design in LAYERS.items()}
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -79,7 +83,7 @@ class Variants:
     def parameters(self, name: str) -> int:
         """What the variant adds to the base; what is merged is part of it."""
         if name in self.layers:
-            return self.layers[name].num_parameters
+            return self._sizes[name]
         return self.setup.allocation.parameters if name == LORA else 0
 
     @contextmanager
@@ -89,11 +93,11 @@ class Variants:
             yield
             return
         if name in self.layers:
-            self.layers[name].insert()
+            self.layers[name].attach()
             try:
                 yield
             finally:
-                self.layers[name].remove()
+                self.layers[name].detach()
             return
         model = AdaptedModel(self.base, [self.setup], num_labels=0, pad_id=0)
         try:
@@ -118,24 +122,39 @@ def measure(variants: Variants, batch: int, length: int, rounds: int) -> list[Ti
     forward = _forward(variants.base, batch, length)
     with torch.inference_mode():
         _check(variants, forward)
-        calls = _calls(forward, variants.base)
-        times: dict[str, list[float]] = {name: [] for name in variants.names}
-        for number in range(rounds):
-            turn = number % len(variants.names)
-            for name in (*variants.names[turn:], *variants.names[:turn]):
-                with variants.active(name):
-                    times[name].append(_time(forward, variants.base, calls))
+        times = time_in_turns(dict.fromkeys(variants.names, forward), variants.active, variants.base, rounds)
     return [
         Timing(
             variant=name,
             batch=batch,
             length=length,
             parameters=variants.parameters(name),
-            seconds=tuple(seconds),
+            seconds=seconds,
             slowdowns=tuple(100 * (own / base - 1) for own, base in zip(seconds, times[BASE], strict=True)),
         )
         for name, seconds in times.items()
     ]
+
+
+def time_in_turns(
+    work: Mapping[str, Forward], active: Callable[[str], AbstractContextManager[object]], base: Base, rounds: int
+) -> dict[str, tuple[float, ...]]:
+    """Seconds of one pass of each kind of work, one value for each round.
+
+    Args:
+        work: by name; the first decides how many passes one timing lasts.
+        active: puts the model into the state for a kind of work.
+        rounds: each times every kind once, in an order that rotates.
+    """
+    names = tuple(work)
+    calls = _calls(work[names[0]], base)
+    times: dict[str, list[float]] = {name: [] for name in names}
+    for number in range(rounds):
+        turn = number % len(names)
+        for name in (*names[turn:], *names[:turn]):
+            with active(name):
+                times[name].append(_time(work[name], base, calls))
+    return {name: tuple(seconds) for name, seconds in times.items()}
 
 
 def _forward(base: Base, batch: int, length: int) -> Forward:

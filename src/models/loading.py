@@ -6,7 +6,7 @@ import contextlib
 import functools
 import io
 import logging
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,18 +14,27 @@ from typing import Any
 import torch
 import transformers
 from torch import nn
-from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, AutoTokenizer
+from transformers import (
+    AutoConfig,
+    AutoImageProcessor,
+    AutoModel,
+    AutoModelForCausalLM,
+    AutoModelForSeq2SeqLM,
+    AutoTokenizer,
+)
 
-from src.adapters.projections import Projection, find_projections, places_of
+from src.adapters.projections import Projection, find_projections
 from src.assets import resolve_asset
 from src.errors import ConfigError, HarnessError
 from src.models.hardware import Attention
+from src.models.seq2seq import backbone_of, check_kind, reads_and_writes, text_head, usable
 from src.records import atomic_folder
-from src.spec import ModelSpec, TaskKind
+from src.spec import TEXT_KINDS, ModelSpec, TaskKind
 
 logger = logging.getLogger(__name__)
 # Their tokens see what follows them, so that next-token prediction would only copy; unless config.is_decoder says else.
-_ENCODERS = frozenset({"bert", "roberta", "xlm-roberta"})
+_ENCODERS = frozenset({"bert", "roberta", "xlm-roberta", "electra", "deberta-v2", "distilbert"})
+_SEE = frozenset({"vit", "clip_vision_model"})
 
 
 @dataclass(frozen=True)
@@ -34,9 +43,10 @@ class Base:
 
     Attributes:
         model: what transformers loaded; all parameters frozen, dropout off.
-        backbone: the part from token ids to hidden states; projections are named relative to it.
+        backbone: the part from token ids to hidden states; projections are named relative to it. A model with encoder
+            and decoder ends with the decoder's states for seq2seq, with the encoder's for other tasks.
         prefix: name of the backbone within `model`, with a dot, or empty.
-        output: the frozen language-model head; None unless loaded for causal_lm.
+        output: the frozen language-model head; None unless loaded for causal_lm or seq2seq.
         projections: everything that can be adapted.
         num_parameters: of the whole model.
         hidden_size: width of the hidden states.
@@ -88,6 +98,16 @@ def load_tokenizer(spec: ModelSpec, cache_dir: Path) -> Any:
     return tokenizer
 
 
+def load_image_processor(spec: ModelSpec, cache_dir: Path) -> Any:
+    """The model's own image processor, which computes with Pillow whether or not torchvision is installed.
+
+    Raises:
+        HarnessError: missing files, no network.
+    """
+    source = local_source(spec, cache_dir)
+    return _load(spec, lambda: AutoImageProcessor.from_pretrained(source, revision=spec.revision, backend="pil"))
+
+
 def load_base(
     spec: ModelSpec, kind: TaskKind, cache_dir: Path, *, device: torch.device, dtype: torch.dtype, attention: Attention
 ) -> Base:
@@ -101,10 +121,10 @@ def load_base(
     """
     source = local_source(spec, cache_dir)
     options: dict[str, Any] = {"revision": spec.revision, "dtype": dtype, "attn_implementation": attention}
-    auto = _auto_class(kind)
+    auto, options["config"] = _auto_class(kind), _load_config(spec, source)
     model, report = _load(spec, lambda: auto.from_pretrained(source, output_loading_info=True, **options))
     _check_weights(spec, model, report["missing_keys"])
-    return freeze(model.to(device), kind, source)
+    return freeze(model.to(device), kind, source, spec.projections)
 
 
 @functools.lru_cache(maxsize=32)
@@ -112,20 +132,31 @@ def outline(spec: ModelSpec, kind: TaskKind, cache_dir: Path) -> Base:
     """The same as `load_base` with real shapes but no weights (meta device): reads only the config.
 
     Raises:
-        ConfigError: an encoder for a causal_lm task.
+        ConfigError: a model that cannot do this kind of task.
         HarnessError: as `load_base`.
     """
     source = local_source(spec, cache_dir)
-    config = _load(spec, lambda: AutoConfig.from_pretrained(source, revision=spec.revision))
-    places_of(config.model_type)
-    if kind == "causal_lm" and config.model_type in _ENCODERS and not config.is_decoder:
+    config = _load_config(spec, source)
+    if kind == "causal_lm" and config.model_type in _ENCODERS | _SEE and not getattr(config, "is_decoder", False):
+        reads = "pictures" if config.model_type in _SEE else "text in both directions"
         raise ConfigError(
             "task.kind", kind, f"classification or regression with the {config.model_type} model {spec.path}, which "
-            "reads text in both directions; to predict text, take a model such as asset:smollm2 or gpt2"
+            f"reads {reads}; to predict text, take a model such as asset:smollm2 or gpt2"
         )  # fmt: skip
+    check_kind(spec, config, kind)
     with torch.device("meta"):
         model = _load(spec, lambda: _auto_class(kind).from_config(config))
-    return freeze(model, kind, source)
+    return freeze(model, kind, source, spec.projections)
+
+
+def kind_of_all(spec: ModelSpec, cache_dir: Path) -> TaskKind:
+    """The kind of task for which `load_base` shows every projection: for others a decoder may be left out.
+
+    Raises:
+        HarnessError: as `load_base`.
+    """
+    config = _load_config(spec, local_source(spec, cache_dir))
+    return "seq2seq" if reads_and_writes(config) else "classification"
 
 
 def max_positions(base: Base) -> int | None:
@@ -146,32 +177,51 @@ def check_length(base: Base, max_length: int) -> None:
         raise ConfigError("task.max_length", max_length, f"at most {limit}, the model's positions")
 
 
+def _load_config(spec: ModelSpec, source: str) -> Any:
+    """Of CLIP's two towers, only the one that sees is used."""
+    config = _load(spec, lambda: AutoConfig.from_pretrained(source, revision=spec.revision))
+    return config.vision_config if config.model_type == "clip" else config
+
+
 def _auto_class(kind: TaskKind) -> Any:
-    return AutoModelForCausalLM if kind == "causal_lm" else AutoModel
+    return {"causal_lm": AutoModelForCausalLM, "seq2seq": AutoModelForSeq2SeqLM}.get(kind, AutoModel)
 
 
-def freeze(model: Any, kind: TaskKind, source: str) -> Base:
-    """Freeze a model as transformers made it, turn its dropout off, and describe it."""
+def freeze(model: Any, kind: TaskKind, source: str, named: Mapping[str, str] | None = None) -> Base:
+    """Freeze a model as transformers made it, turn its dropout off, and describe it.
+
+    Args:
+        named: `model.projections`, in place of the architecture's table.
+
+    Raises:
+        ConfigError: no table for this architecture, or places that it lacks.
+    """
     model.requires_grad_(False).eval()
     model.config.use_cache = False
-    backbone = model.base_model
-    prefix = "" if backbone is model else f"{model.base_model_prefix}."
+    backbone = backbone_of(model)
+    prefix = "" if model.base_model is model else f"{model.base_model_prefix}."
     return Base(
         model=model,
         backbone=backbone,
         prefix=prefix,
-        output=model.get_output_embeddings() if kind == "causal_lm" else None,
-        projections=find_projections(backbone, model.config.model_type),
+        output=text_head(model) if kind in TEXT_KINDS else None,
+        projections=usable(find_projections(backbone, model.config, named), kind, model.config),
         num_parameters=sum(p.numel() for p in model.parameters()),
-        hidden_size=model.config.hidden_size,
+        hidden_size=_hidden_size(model.config),
         source=source,
     )
+
+
+def _hidden_size(config: Any) -> int:
+    """Width of what the backbone returns; some of OPT's sizes end with a matrix back to the narrower embeddings."""
+    narrowed = config.word_embed_proj_dim if config.model_type == "opt" else None
+    return int(narrowed or config.hidden_size)
 
 
 def _load(spec: ModelSpec, load: Callable[[], Any]) -> Any:
     """Call transformers quietly; what it raises becomes one paragraph."""
     try:
-        with _quiet():
+        with quiet():
             return load()
     except HarnessError:
         raise
@@ -204,7 +254,7 @@ def _check_weights(spec: ModelSpec, model: nn.Module, missing: Collection[str]) 
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Without progress bars, load reports and the hub client's retries."""
     hub = logging.getLogger("huggingface_hub")
     verbosity, level = transformers.logging.get_verbosity(), hub.level
@@ -226,7 +276,7 @@ def _converted(gguf: Path, cache_dir: Path) -> Path:
         return target
     logger.info("Converting %s to safetensors (once)", gguf.name)
     # transformers draws a progress bar for this that no setting turns off.
-    with _quiet(), contextlib.redirect_stderr(io.StringIO()), atomic_folder(target) as scratch:
+    with quiet(), contextlib.redirect_stderr(io.StringIO()), atomic_folder(target) as scratch:
         read = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.float32)
         # What was read from GGUF counts as quantised and refuses to be saved; the same weights in a plain model do.
         del read.config.quantization_config

@@ -7,7 +7,7 @@ from torch.nn import functional as F
 
 from src.data import IGNORED, Batch
 from src.models.adapted import LaneOutput
-from src.spec import TaskKind
+from src.spec import TEXT_KINDS, TaskKind
 
 
 def loss_sum(kind: TaskKind, output: LaneOutput, label_smoothing: float = 0.0) -> Tensor:
@@ -18,5 +18,12 @@ def loss_sum(kind: TaskKind, output: LaneOutput, label_smoothing: float = 0.0) -
 
 
 def num_targets(kind: TaskKind, batch: Batch) -> int:
-    """By how much a sum must be divided to be a mean: examples, or predicted tokens for causal_lm."""
-    return int((batch.labels[:, 1:] != IGNORED).sum()) if kind == "causal_lm" else len(batch.labels)
+    """By how much a sum must be divided to be a mean: examples, or predicted tokens for causal_lm and seq2seq."""
+    if kind not in TEXT_KINDS:
+        return len(batch.labels)
+    return int(predicted(batch).sum())
+
+
+def predicted(batch: Batch) -> Tensor:
+    """Where a token is predicted, bool [b, L - 1], or [b, T] for seq2seq; nothing comes before causal_lm's first."""
+    return (batch.labels if batch.decodes else batch.labels[:, 1:]) != IGNORED

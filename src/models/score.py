@@ -10,12 +10,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from src.data import IGNORED, Batch, TaskData, TokenSplit, collate
+from src.data import Batch, Split, TaskData, collate
 from src.metrics import compute_metrics, language_metrics
 from src.models.adapted import AdaptedModel, LaneOutput
-from src.models.losses import loss_sum
+from src.models.generate import Generation
+from src.models.losses import loss_sum, predicted
 from src.records import finite_scores
-from src.spec import TaskKind
+from src.spec import TEXT_KINDS, TaskKind
 
 
 @dataclass(frozen=True)
@@ -25,13 +26,15 @@ class Result:
     Attributes:
         metrics: by name, None where undefined.
         examples: what was said of each example [n], in the split's order: prediction and target (class or number), or
-            for causal_lm the loss in nats, summed over its tokens, and the number of tokens.
+            for causal_lm and seq2seq the loss in nats, summed over its tokens, and the number of tokens.
         finite: whether the loss is a number; what is scored on NaN logits means nothing.
+        generations: what was written for each prompt, on test with task.generate; else none.
     """
 
     metrics: dict[str, float | None]
     examples: dict[str, Tensor]
     finite: bool
+    generations: tuple[Generation, ...] = ()
 
 
 @dataclass
@@ -45,9 +48,7 @@ class _Sums:
 
 
 @torch.inference_mode()
-def score(
-    model: AdaptedModel, split: TokenSplit, data: TaskData, kind: TaskKind, batches: Sequence[Tensor]
-) -> list[Result]:
+def score(model: AdaptedModel, split: Split, data: TaskData, kind: TaskKind, batches: Sequence[Tensor]) -> list[Result]:
     """The participating lanes as they are now, without dropout or label smoothing.
 
     Args:
@@ -79,7 +80,7 @@ def _add(sums: _Sums, kind: TaskKind, output: LaneOutput, batch: Batch) -> None:
 
 def _text_losses(output: LaneOutput, batch: Batch) -> dict[str, Tensor]:
     """Each row's summed loss, and over how many tokens."""
-    tokens = (batch.labels[:, 1:] != IGNORED).sum(dim=1)
+    tokens = predicted(batch).sum(dim=1)
     losses = F.cross_entropy(output.logits, output.targets, reduction="none").cpu()
     rows = torch.arange(len(tokens)).repeat_interleave(tokens)
     return {"loss": torch.zeros(len(tokens), dtype=losses.dtype).index_add(0, rows, losses), "tokens": tokens}
@@ -88,7 +89,7 @@ def _text_losses(output: LaneOutput, batch: Batch) -> dict[str, Tensor]:
 def _result(kind: TaskKind, sums: _Sums, order: Tensor, num_labels: int) -> Result:
     loss = float(sums.loss)
     examples = {name: torch.cat([part[name] for part in sums.examples]).cpu()[order] for name in sums.examples[0]}
-    if kind == "causal_lm":
+    if kind in TEXT_KINDS:
         metrics = language_metrics(loss, sums.count, int(sums.correct))
     else:
         scores = compute_metrics(kind, examples["prediction"].tolist(), examples["target"].tolist(), num_labels)

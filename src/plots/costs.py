@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from statistics import fmean
 
 from matplotlib.axes import Axes
 
-from src.comparison import Cell
+from src.comparison import Cell, Table
 from src.comparison.findings import Findings
-from src.plots.measure import counted, target_looks
-from src.plots.scores import parameter_axis
-from src.plots.style import Drawing, Look, finish, new_figure, spell
+from src.plots.measure import counted, families, family_looks
+from src.plots.scores import parameter_axis, parameter_words
+from src.plots.style import Drawing, finish, new_figure
 from src.records import RunRecord
 
-GIB = 2**30
+GB = 10**9
 Cost = Callable[[RunRecord], float | None]
 
 
@@ -27,10 +27,10 @@ def time_and_memory(findings: Findings) -> Drawing | None:
         return None
     figure, axes = new_figure(len(known), 1, 0.4 + 1.9 * len(known), sharex=True)
     for ax, (label, cost) in zip(axes, known, strict=True):
-        _draw_costs(ax, cells, cost, target_looks(table))
+        _draw_costs(ax, cells, cost, table)
         ax.set_ylabel(label)
         ax.set_ylim(0, 1.1 * ax.dataLim.y1)
-    parameter_axis(axes[-1], [cell.adapter_parameters or 0 for cell in cells])
+    parameter_axis(axes[-1], [cell.adapter_parameters or 0 for cell in cells], parameter_words(table))
     seeds = counted(sorted({len(cell.scored) for cell in cells}), "seed")
     note = f"{table.title}; n = {counted([len(cells)], 'cell')}, each over {seeds}; {_device(cells)}"
     caption = (
@@ -46,10 +46,10 @@ def _time(record: RunRecord) -> float | None:
 
 def _memory(record: RunRecord) -> float | None:
     peak = record.memory.get("peak_bytes")
-    return None if peak is None else peak / GIB
+    return None if peak is None else peak / GB
 
 
-COSTS: tuple[tuple[str, Cost], ...] = (("wall time (s)", _time), ("peak memory (GiB)", _memory))
+COSTS: tuple[tuple[str, Cost], ...] = (("wall time (s)", _time), ("peak memory (GB)", _memory))
 
 
 def _mean(cell: Cell, cost: Cost) -> float | None:
@@ -57,13 +57,14 @@ def _mean(cell: Cell, cost: Cost) -> float | None:
     return fmean(values) if values else None
 
 
-def _draw_costs(ax: Axes, cells: Sequence[Cell], cost: Cost, styles: Mapping[str, Look]) -> None:
-    for targets, look in styles.items():
-        own = [cell for cell in cells if cell.spec.lora.targets == targets]
+def _draw_costs(ax: Axes, cells: Sequence[Cell], cost: Cost, table: Table) -> None:
+    names = families(table)
+    for family, look in family_looks(table).items():
+        own = [cell for cell in cells if cell.family == family]
         points = [(cell.adapter_parameters, value) for cell in own if (value := _mean(cell, cost)) is not None]
         if points:
             x, y = zip(*points, strict=True)
-            ax.plot(x, y, label=spell(targets), alpha=0.8, **look.options(linestyle="none"))
+            ax.plot(x, y, label=names[family], alpha=0.8, **look.options(linestyle="none"))
 
 
 def _device(cells: Sequence[Cell]) -> str:

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from src.comparison import Table
+from src.comparison import Cell, Table
 from src.comparison.findings import Contender, Estimate, Findings
-from src.plots.style import Look, looks
+from src.comparison.method import LORA, family_of
+from src.plots.style import Look, looks, spell
 from src.records import RunRecord
-from src.spec import LETTERS
+from src.spec import LETTERS, TEXT_KINDS
 from src.statistics.interval import Interval
 
 UNITS = {
@@ -135,15 +136,26 @@ def counted(numbers: Sequence[int], noun: str) -> str:
     return f"{shown} {noun}{'' if high == 1 else 's'}"
 
 
-def target_sets(table: Table) -> list[str]:
-    """All target sets of a table, small ones first, in the order of the letters."""
-    cells = [*table.ranked, *(problem.cell for problem in table.problems)]
-    return sorted({cell.spec.lora.targets for cell in cells if cell.adapted}, key=_target_order)
+def families(table: Table) -> dict[str, str]:
+    """What lines and points are told apart by, and how figures write it: target sets of plain LoRA, small ones first,
+    then its kin, then other methods."""
+    cells = [cell for cell in table.cells if cell.adapted]
+    ordered = sorted(cells, key=lambda cell: (_method_order(cell), _target_order(cell.spec.lora.targets)))
+    return {cell.family: family_of(cell.spec, spell) for cell in ordered}
 
 
-def target_looks(table: Table) -> dict[str, Look]:
-    """One look for each target set, the same in all figures of a table."""
-    return looks(target_sets(table))
+def family_looks(table: Table) -> dict[str, Look]:
+    """One look for each family, the same in all figures of a table."""
+    return looks(list(families(table)))
+
+
+def spelled_name(cell: Cell) -> str:
+    """``q,v r=8``, ``DoRA q,v r=7``, ``prefix m=16``."""
+    return f"{family_of(cell.spec, spell)} {cell.size_text}".rstrip()
+
+
+def _method_order(cell: Cell) -> tuple[bool, bool, str]:
+    return not cell.has_lora, cell.method != LORA, cell.method
 
 
 def _target_order(targets: str) -> tuple[bool, int, list[int], str]:
@@ -155,6 +167,6 @@ def _target_order(targets: str) -> tuple[bool, int, list[int], str]:
 def _loss_unit(table: Table) -> str:
     cells = [*table.ranked, *(problem.cell for problem in table.problems)]
     kinds = {cell.spec.task.kind for cell in cells}
-    if kinds == {"causal_lm"}:
+    if kinds and kinds <= TEXT_KINDS:
         return "nats per token"
     return "squared units of the label" if kinds == {"regression"} else "nats per example"

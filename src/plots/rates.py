@@ -10,14 +10,17 @@ from matplotlib.ticker import NullLocator
 
 from src.comparison import Cell, Table
 from src.comparison.findings import Findings
-from src.plots.measure import axis_label, counted, examples_of, target_sets
-from src.plots.style import INK, Drawing, Look, finish, looks, new_panels, spell
+from src.comparison.methods import UNSIZED
+from src.plots.measure import axis_label, counted, examples_of, families
+from src.plots.style import INK, Drawing, Look, finish, looks, new_panels
 
 Curve = Mapping[float, Cell]
+# Family, what it is sorted by, and how its size is written.
+Configuration = tuple[str, tuple[float, float], str]
 
 
 def score_by_learning_rate(findings: Findings) -> Drawing | None:
-    """Validation score by learning rate, a panel for each target set; None where only one rate was tried."""
+    """Validation score by learning rate, a panel for each target set or method; None where only one rate was tried."""
     table = findings.table
     cells = [*table.ranked, *(problem.cell for problem in table.problems if not problem.cell.scored)]
     curves = _curves(cells)
@@ -43,24 +46,24 @@ def score_by_learning_rate(findings: Findings) -> Drawing | None:
     return finish(figure, "score-by-learning-rate", title, f"{table.title}; n = {size}", caption, legend=axes)
 
 
-def _curves(cells: Sequence[Cell]) -> dict[tuple[str, int], dict[float, Cell]]:
-    """By targets and rank, for each learning rate the first and so the best cell."""
-    curves: dict[tuple[str, int], dict[float, Cell]] = defaultdict(dict)
+def _curves(cells: Sequence[Cell]) -> dict[Configuration, dict[float, Cell]]:
+    """By family and size, for each learning rate the first and so the best cell."""
+    curves: dict[Configuration, dict[float, Cell]] = defaultdict(dict)
     for cell in cells:
-        if cell.adapted and cell.rank is not None:
-            curves[cell.spec.lora.targets, cell.rank].setdefault(cell.spec.optim.lr, cell)
+        if cell.adapted and (cell.size_text or cell.spec.method.name in UNSIZED):
+            curves[cell.family, cell.size, cell.size_text].setdefault(cell.spec.optim.lr, cell)
     return curves
 
 
-def _panels(table: Table, curves: Mapping[tuple[str, int], Curve]) -> dict[str, dict[str, Curve]]:
-    """Curves by label: a panel for each target set, or a single one where each set has one rank, as at one budget."""
-    panels: dict[str, dict[str, Curve]] = {}
-    ranks = sorted({rank for _, rank in curves})
-    for targets in target_sets(table):
-        panels[targets] = {f"r={rank}": curves[targets, rank] for rank in ranks if (targets, rank) in curves}
+def _panels(table: Table, curves: Mapping[Configuration, Curve]) -> dict[str, dict[str, Curve]]:
+    """Curves by label: a panel for each family, or a single one where each family has one size, as at one budget."""
+    names = families(table)
+    panels: dict[str, dict[str, Curve]] = {family: {} for family in names}
+    for (family, _, size), curve in sorted(curves.items(), key=lambda item: item[0]):
+        panels[family][size] = curve
     if max(map(len, panels.values())) > 1 or len(panels) == 1:
-        return {spell(targets): panel for targets, panel in panels.items() if panel}
-    named = ((f"{spell(t)} {rank}", curve) for t, panel in panels.items() for rank, curve in panel.items())
+        return {names[family]: panel for family, panel in panels.items() if panel}
+    named = ((f"{names[f]} {size}".rstrip(), curve) for f, panel in panels.items() for size, curve in panel.items())
     return {"": dict(named)}
 
 

@@ -10,14 +10,16 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from src.comparison.findings import Contender, Estimate, Findings
 from src.comparison.groups import at_one_budget, by_rank
-from src.plots.measure import Measured, error_bar, measure, target_looks
+from src.comparison.method import family_of
+from src.comparison.table import Table
+from src.plots.measure import Measured, error_bar, families, family_looks, measure
 from src.plots.style import INK, MUTED, Drawing, finish, new_figure, spell
 
 Point = tuple[Contender, Estimate]
 
 
 def score_by_parameters(findings: Findings) -> Drawing | None:
-    """Every configuration by its adapter parameters, with the Pareto front; None where all have equally many."""
+    """Every configuration by its trained parameters, with the Pareto front; None where all have equally many."""
     measured = measure(findings)
     points = _sized(measured)
     if len({_parameters(contender) for contender, _ in points}) < 2:
@@ -26,10 +28,11 @@ def score_by_parameters(findings: Findings) -> Drawing | None:
     _scatter(ax, measured, points)
     front = pareto_front(points, findings.table.lower_is_better)
     _draw_front(ax, front)
-    _draw_baseline(ax, measured)
-    parameter_axis(ax, [_parameters(contender) for contender, _ in points])
+    draw_baseline(ax, measured)
+    words = parameter_words(findings.table)
+    parameter_axis(ax, [_parameters(contender) for contender, _ in points], words)
     ax.set_ylabel(measured.axis)
-    title = f"{measured.split.capitalize()} {findings.table.metric} against adapter parameters"
+    title = f"{measured.split.capitalize()} {findings.table.metric} against {words}"
     caption = (
         "Each point is one configuration at the learning rate that validation chose. The dashed line is the Pareto "
         f"front: nothing with fewer parameters has a better mean. {measured.interval_words}"
@@ -38,40 +41,41 @@ def score_by_parameters(findings: Findings) -> Drawing | None:
 
 
 def score_by_rank(findings: Findings) -> Drawing | None:
-    """One line for each target set; None where there is one rank only."""
+    """One line for each target set of each method that has ranks; None where there is one rank only."""
     measured = measure(findings)
     found = by_rank(measured.contenders)
-    lines = {targets: found[targets] for targets in target_looks(findings.table) if targets in found}
+    names, looks = families(findings.table), family_looks(findings.table)
+    lines = {family: found[family] for family in names if family in found}
     ranks = sorted({rank for line in lines.values() for rank in line})
     if max(map(len, lines.values()), default=0) < 2:
         return None
     figure, (ax,) = new_figure()
-    looks = target_looks(findings.table)
-    for place, (targets, line) in enumerate(lines.items()):
+    for place, (family, line) in enumerate(lines.items()):
         dodge = 2 ** (0.09 * (place - (len(lines) - 1) / 2))
         points = [(rank * dodge, line[rank], measured.estimate(line[rank])) for rank in sorted(line)]
         x, estimates = [at for at, _, _ in points], [estimate for _, _, estimate in points]
-        _bars(ax, x, estimates, label=spell(targets), **looks[targets].options())
-        _ring(ax, [(at, estimate.mean) for at, c, estimate in points if c is findings.sufficient.get(targets)])
-    _draw_baseline(ax, measured)
+        bars(ax, x, estimates, label=names[family], **looks[family].options())
+        ring(ax, [(at, estimate.mean) for at, c, estimate in points if c is findings.sufficient.get(family)])
+    draw_baseline(ax, measured)
     rank_axis(ax, ranks)
     ax.set_ylabel(measured.axis)
-    title = f"{measured.split.capitalize()} {findings.table.metric} against rank, for each target set"
+    kind = "method and " if findings.table.several_methods else ""
+    title = f"{measured.split.capitalize()} {findings.table.metric} against rank, for each {kind}target set"
     return finish(figure, "score-by-rank", title, measured.note(), _rank_caption(measured), legend=[ax])
 
 
 def matrices_at_budget(findings: Findings) -> Drawing | None:
     """Target sets that have the same budget or equally many parameters, best first; None where no two do."""
     measured = measure(findings)
-    budget, members = at_one_budget(measured.contenders)
-    rows = [(contender, measured.estimate(contender)) for contender in members]
-    if len(rows) < 2:
+    budget, members = at_one_budget([c for c in measured.contenders if c.choice.cell.has_lora])
+    if len({contender.choice.cell.spec.lora.targets for contender in members}) < 2:
         return None
+    rows = [(contender, measured.estimate(contender)) for contender in members]
     best_first = sorted(rows, key=lambda row: row[1].mean, reverse=not findings.table.lower_is_better)
     figure, (ax,) = new_figure(height=0.7 + 0.3 * len(rows))
-    looks = target_looks(findings.table)
+    looks = family_looks(findings.table)
     for y, (contender, estimate) in enumerate(best_first):
-        look = looks[contender.choice.cell.spec.lora.targets]
+        look = looks[contender.choice.cell.family]
         ax.errorbar(estimate.mean, y, xerr=error_bar(estimate), **look.options(linestyle="none"))
     baseline = measured.baseline
     if baseline is not None:
@@ -101,9 +105,14 @@ def pareto_front(points: Sequence[Point], lower_is_better: bool) -> list[Point]:
     return front
 
 
-def parameter_axis(ax: Axes, values: Sequence[int]) -> None:
+def parameter_words(table: Table) -> str:
+    """What is counted: adapters, or all that is trained besides the head where methods add nothing to the model."""
+    return "trained parameters" if table.several_methods else "adapter parameters"
+
+
+def parameter_axis(ax: Axes, values: Sequence[int], words: str = "adapter parameters") -> None:
     """Logarithmic where the values span more than a factor of three."""
-    ax.set_xlabel("adapter parameters (number)")
+    ax.set_xlabel(f"{words} (number)")
     ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: short_count(value)))
     if min(values) > 0 and max(values) > 3 * min(values):
         ax.set_xscale("log")
@@ -143,16 +152,17 @@ def _parameters(contender: Contender) -> int:
 
 
 def _scatter(ax: Axes, measured: Measured, points: Sequence[Point]) -> None:
-    looks = target_looks(measured.findings.table)
-    for place, (targets, look) in enumerate(looks.items()):
-        own = [point for point in points if point[0].choice.cell.spec.lora.targets == targets]
+    looks, names = family_looks(measured.findings.table), families(measured.findings.table)
+    for place, (family, look) in enumerate(looks.items()):
+        own = [point for point in points if point[0].choice.cell.family == family]
         dodge = 10 ** (0.014 * (place - (len(looks) - 1) / 2))
         x = [_parameters(contender) * dodge for contender, _ in own]
         if own:
-            _bars(ax, x, [e for _, e in own], label=spell(targets), **look.options(linestyle="none"))
+            bars(ax, x, [e for _, e in own], label=names[family], **look.options(linestyle="none"))
 
 
-def _bars(ax: Axes, x: Sequence[float], estimates: Sequence[Estimate], **options: object) -> None:
+def bars(ax: Axes, x: Sequence[float], estimates: Sequence[Estimate], **options: object) -> None:
+    """Means with their intervals; `options` go to Axes.errorbar."""
     below, above = zip(*((low[0], high[0]) for low, high in map(error_bar, estimates)), strict=True)
     means = [estimate.mean for estimate in estimates]
     ax.errorbar(x, means, yerr=[below, above], elinewidth=1.1, **options)  # type: ignore[arg-type]
@@ -162,32 +172,36 @@ def _draw_front(ax: Axes, front: Sequence[Point]) -> None:
     x, y = [_parameters(contender) for contender, _ in front], [estimate.mean for _, estimate in front]
     ax.step(x, y, where="post", color=INK, linestyle=(0, (4, 2)), linewidth=1, zorder=1, label="Pareto front")
     for at, (contender, estimate) in zip(x, front, strict=True):
-        rank = contender.choice.cell.rank
-        ax.annotate(f"r={rank}", (at, estimate.mean), xytext=(6, 5), textcoords="offset points", fontsize=8.5)
+        cell = contender.choice.cell
+        ax.annotate(
+            cell.size_text or cell.method, (at, estimate.mean), xytext=(6, 5), textcoords="offset points", fontsize=8.5
+        )
 
 
-def _draw_baseline(ax: Axes, measured: Measured) -> None:
+def draw_baseline(ax: Axes, measured: Measured) -> None:
+    """A line for the head alone, where it was run."""
     estimate = measured.baseline
     if estimate is not None:
         ax.axhline(estimate.mean, color=MUTED, linestyle=":", linewidth=1.4, zorder=1, label="head alone")
 
 
-def _ring(ax: Axes, places: Sequence[tuple[float, float]]) -> None:
+def ring(ax: Axes, places: Sequence[tuple[float, float]]) -> None:
+    """Mark points."""
     for x, y in places:
         ax.plot(x, y, marker="o", markersize=13, markerfacecolor="none", markeredgecolor=INK, linestyle="none")
 
 
 def _rank_caption(measured: Measured) -> str:
     findings = measured.findings
-    ring = ""
+    marked = ""
     if findings.sufficient:
-        ring = (
+        marked = (
             f" A ring marks the smallest rank of a target set that is shown to be within {findings.margin:g} of the "
             "best of all."
         )
-    return f"Each point is at the learning rate that validation chose.{ring} {measured.interval_words}"
+    return f"Each point is at the learning rate that validation chose.{marked} {measured.interval_words}"
 
 
 def _row_label(contender: Contender) -> str:
     cell = contender.choice.cell
-    return f"{contender.place}.  {spell(cell.spec.lora.targets)}  r={cell.rank}"
+    return f"{contender.place}.  {family_of(cell.spec, spell)}  {cell.size_text}"

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from src.plots.costs import time_and_memory
 from src.plots.forgetting import forgetting
 from src.plots.layers import amplification, correlation, intruders
+from src.plots.methods import intrinsic_dimension, methods_at_budget
 from src.plots.rates import score_by_learning_rate
 from src.plots.scores import matrices_at_budget, score_by_parameters, score_by_rank
 from src.plots.spectra import base_spectrum, effective_rank, spectrum, truncation
@@ -15,8 +16,13 @@ from src.plots.subspaces import subspace_base, subspace_matrices, subspace_ranks
 
 Plot = Callable[..., Drawing | None]
 
-SCORE_PLOTS: Sequence[Plot] = (score_by_parameters, score_by_rank, matrices_at_budget, score_by_learning_rate)
-COST_PLOTS: Sequence[Plot] = (time_and_memory,)
+# Part of the page, and what is drawn there for each table.
+TABLE_PLOTS: Mapping[str, Sequence[Plot]] = {
+    "scores": (score_by_parameters, score_by_rank, matrices_at_budget, score_by_learning_rate),
+    "costs": (time_and_memory,),
+    "methods": (methods_at_budget,),
+    "intrinsic": (intrinsic_dimension,),
+}
 # Name of the analysis table, and what is drawn of it.
 ANALYSIS_PLOTS: Sequence[tuple[str, Plot]] = (
     ("subspace", subspace_ranks),

@@ -29,7 +29,7 @@ EDGE, TITLE_LINE, NOTE_LINE = 0.07, 0.2, 0.16  # inches
 TITLE_CHARACTERS, NOTE_CHARACTERS = 56, 82
 
 # Lines to compare with: last in a legend.
-REFERENCES = ("Pareto front", "head alone", "before training", "rank r itself")
+REFERENCES = ("Pareto front", "full fine-tuning", "90 % of it", "head alone", "before training", "rank r itself")
 
 LOOK: dict[str, Any] = {
     "font.size": 9.5,

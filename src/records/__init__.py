@@ -5,6 +5,8 @@ from src.records.atomic import atomic_path, write_bytes_atomic, write_json_atomi
 from src.records.atomic_folder import atomic_folder
 from src.records.paths import RunPaths, StudyPaths
 from src.records.record import (
+    COUNTED,
+    MEMORY,
     Budget,
     Elimination,
     Failure,
@@ -23,6 +25,8 @@ from src.records.record import (
 from src.records.study import Skipped, Study, find_study, list_studies, read_study, write_plan
 
 __all__ = [
+    "COUNTED",
+    "MEMORY",
     "AnalysisTable",
     "Budget",
     "Elimination",

@@ -8,6 +8,8 @@ import types
 from functools import cache
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
+from src.spec import FrozenMap
+
 
 class DecodeError(ValueError):
     """A JSON value does not fit the type it is read as; the message names the field."""
@@ -17,7 +19,8 @@ def decode(kind: Any, value: Any, where: str = "") -> Any:
     """Value of type `kind` from parsed JSON; an exact inverse of `dataclasses.asdict` for the types below.
 
     Args:
-        kind: a dataclass, Literal, union, ``dict[str, X]``, ``tuple[X, ...]``, Any, None, or a JSON scalar type.
+        kind: a dataclass, Literal, union, ``dict[str, X]``, ``FrozenMap[X]``, ``tuple[X, ...]``, Any,
+            None, or a JSON scalar type.
         value: a result of json.loads.
         where: dotted name of the field, for messages.
 
@@ -31,9 +34,10 @@ def decode(kind: Any, value: Any, where: str = "") -> Any:
     origin = get_origin(kind)
     if origin in (Union, types.UnionType):
         return _decode_union(kind, value, where)
-    if origin is dict:
+    if origin in (dict, FrozenMap):
         _expect(isinstance(value, dict), kind, value, where)
-        return {key: decode(get_args(kind)[1], item, f"{where}.{key}") for key, item in value.items()}
+        items = {key: decode(get_args(kind)[-1], item, f"{where}.{key}") for key, item in value.items()}
+        return FrozenMap(items) if origin is FrozenMap else items
     if origin is tuple:
         _expect(isinstance(value, list), kind, value, where)
         return tuple(decode(get_args(kind)[0], item, f"{where}[{i}]") for i, item in enumerate(value))

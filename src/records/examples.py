@@ -23,7 +23,7 @@ class Examples:
 
     Attributes:
         columns: float64 [n] by name: prediction and target (classification: class ids; regression: numbers), or loss
-            (nats, summed over the example) and tokens (causal_lm).
+            (nats, summed over the example) and tokens (causal_lm, seq2seq).
     """
 
     columns: Mapping[str, npt.NDArray[np.float64]]

@@ -6,11 +6,14 @@
     report/             index.html, report.md, table.md, tables as CSV and Parquet
         figures/        SVG and PNG
     analysis/           <table>.json
+    bank.json           what src.bank measured
     runs/<run_id>/
         record.json     written last; its status says how the run ended
         adapter/        adapter_config.json, adapter_model.safetensors (peft's layout)
+        method.safetensors   what a method other than LoRA trained
         head.safetensors
         predictions.safetensors
+        generations.jsonl    what was written for the prompts of test, with task.generate
         tracking.json
         checkpoints/
 """
@@ -44,6 +47,11 @@ class RunPaths:
         return self.adapter / "adapter_model.safetensors"
 
     @property
+    def method(self) -> Path:
+        """What is trained besides LoRA adapters and the head, by the names of src/models/methods/."""
+        return self.root / "method.safetensors"
+
+    @property
     def head(self) -> Path:
         return self.root / "head.safetensors"
 
@@ -52,6 +60,11 @@ class RunPaths:
         """Each example of test: prediction and target (a number, or a class of the record's data.label_names); of a
         language model loss (nats, summed over the example) and tokens."""
         return self.root / "predictions.safetensors"
+
+    @property
+    def generations(self) -> Path:
+        """With task.generate, one JSON object a line for each prompt of test: prompt, references, generated."""
+        return self.root / "generations.jsonl"
 
     @property
     def tracking(self) -> Path:
@@ -112,6 +125,11 @@ class StudyPaths:
     def analysis(self) -> Path:
         """Tables of src.analyze, one JSON file each."""
         return self.root / "analysis"
+
+    @property
+    def bank(self) -> Path:
+        """What it costs to serve the study's adapters over one base, as src.bank measured it."""
+        return self.root / "bank.json"
 
     @property
     def plan(self) -> Path:

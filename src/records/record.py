@@ -21,6 +21,15 @@ from src.spec import RunSpec
 SCHEMA_VERSION = 1
 Status = Literal["completed", "failed", "diverged", "interrupted", "eliminated"]
 Scores = dict[str, float | None]
+# What a run's training needs at once, each part counted from its tensors (src/training/costs.py).
+COUNTED = (
+    "frozen_weight_bytes",
+    "trained_weight_bytes",
+    "gradient_bytes",
+    "optimizer_bytes",
+    "activation_bytes",
+)
+MEMORY = (*COUNTED, "peak_bytes", "checkpoint_bytes", "training_checkpoint_bytes")
 
 
 class RecordError(HarnessError):
@@ -59,9 +68,12 @@ class Params:
     """Parameter counts; the head is trained alike in all cells and counted apart.
 
     Attributes:
-        adapter, head, base: numbers of parameters; None where the run ended before they were known.
-        rank: the rank trained, also where it followed from a budget; None without adapters.
-        budget: None where a rank was given.
+        adapter, head, base: numbers of parameters; None where the run ended before they were known. ``adapter`` counts
+            all that is trained besides the head, whatever the method.
+        rank: the rank trained, also where it followed from a budget; None without LoRA and with lora.ranks.
+        budget: None where a rank or size was given.
+        size: of a method that has one (bottleneck, prefix, subspace), also where it followed from a budget.
+        ranks: by projection, where they are not all the same.
     """
 
     adapter: int | None = None
@@ -69,6 +81,8 @@ class Params:
     base: int | None = None
     rank: int | None = None
     budget: Budget | None = None
+    size: int | None = None
+    ranks: dict[str, int] | None = None
 
 
 @dataclass(frozen=True)
@@ -121,7 +135,11 @@ class RunRecord:
         spec: the RunSpec, nested as in the config (`src.spec.to_dict`).
         best_epoch: epoch of the best validation, in passes over train; None where there was none.
         time: total_s and train_s (wall seconds, a run's equal share of its pack's), tokens, tokens_per_s, pack_size.
-        memory: peak_bytes, None where the platform does not tell.
+        memory: bytes by the names of MEMORY, None where not measured; older records have peak_bytes alone. The run's
+            own, also in a pack: frozen weights that it computes with (of methods that train the model's own, what is
+            left), trained weights, their gradients, optimiser state, and activations kept for backward by the first
+            micro-batch. peak_bytes is the whole pack's, None where the platform does not tell. checkpoint_bytes are the
+            files of what was trained, as saved at the end; training_checkpoint_bytes those that a run resumes from.
         env: versions, device, dtype, git {commit, dirty}, hardware.
         data: sizes and content hashes of the splits.
         tracking: backend and id (None where nothing was tracked).

@@ -34,6 +34,15 @@ def duration(seconds: float) -> str:
     return f"{minutes}m {rest:02d}s" if minutes < 60 else f"{minutes // 60}h {minutes % 60:02d}m"
 
 
+def byte_size(count: float) -> str:
+    """512 B, 88.2 kB or 1.2 TB, in powers of 1000."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 999.5:
+            return f"{count:.3g} {unit}"
+        count /= 1000
+    return f"{count:,.3g} TB"
+
+
 def one_line(text: str, longest: int | None = None) -> str:
     """Text of foreign origin on one line, without control characters that could drive a terminal."""
     line = "".join(c if c.isprintable() else " " for c in text)

@@ -9,6 +9,7 @@ from src.comparison.choose import behind
 from src.comparison.findings import Contender, Findings
 from src.comparison.table import StudyTable, Table
 from src.records.text import show
+from src.reporting.methods import intrinsic_dimension, one_budget
 from src.reporting.verdict import distance_from_best, scores, what_rank, which_matrices
 
 
@@ -36,7 +37,9 @@ def answer_table(findings: Findings) -> list[str]:
         return [_nothing_to_rank(findings.table), *_head_alone(findings)]
     return [
         which_matrices(findings, best),
+        *intrinsic_dimension(findings),
         *what_rank(findings, best),
+        *one_budget(findings),
         *_better_on_test(findings),
         *_head_alone(findings),
         *_learning_rates(findings),
@@ -56,7 +59,8 @@ def unfinished(study: StudyTable) -> list[str]:
 def _nothing_to_rank(table: Table) -> str:
     counts = Counter(problem.status for problem in table.problems)
     ended = ", ".join(f"{number} {status}" for status, number in sorted(counts.items()))
-    return f"No cell with adapters has a validation score{f' ({ended})' if ended else ''}: there is nothing to rank."
+    cells = "cell that trains more than the head" if table.several_methods else "cell with adapters"
+    return f"No {cells} has a validation score{f' ({ended})' if ended else ''}: there is nothing to rank."
 
 
 def _better_on_test(findings: Findings) -> list[str]:
@@ -75,17 +79,19 @@ def _head_alone(findings: Findings) -> list[str]:
     told = f"Head alone (targets none): {scores(findings, head)}"
     beaten = best is None or behind(findings.table, head.choice.cell, best.choice.cell) > 0
     against = f"; on test against the best {distance_from_best(findings, head.difference)}" if head.difference else ""
-    return [f"{told}{'' if beaten else '; no adapter does better on validation'}{against}."]
+    nothing = "nothing else" if findings.table.several_methods else "no adapter"
+    return [f"{told}{'' if beaten else f'; {nothing} does better on validation'}{against}."]
 
 
 def _learning_rates(findings: Findings) -> list[str]:
     choices = [contender.choice for contender in findings.contenders]
     rates = frozenset[float]().union(*(choice.tried for choice in choices))
     if len(rates) == 1 and len(choices) > 1:
-        return [f"One learning rate for all cells ({min(rates):g}): ranks may differ by how well it suits them."]
+        compared = "methods" if findings.table.several_methods else "ranks"
+        return [f"One learning rate for all cells ({min(rates):g}): {compared} may differ by how well it suits them."]
     sentences = []
     for edge in ("highest", "lowest"):
-        names = [f"{c.cell.spec.lora.targets} r={c.cell.rank}" for c in choices if c.at_edge == edge]
+        names = [c.cell.name for c in choices if c.at_edge == edge]
         if names:
             listed = ", ".join(dict.fromkeys(names))
             sentences.append(f"The best learning rate is the {edge} of those tried for {listed}: widen the grid.")

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from src.records.text import MISSING
+
 
 @dataclass(frozen=True)
 class Paragraph:
@@ -103,6 +105,14 @@ def grid(columns: Sequence[str], rows: Sequence[Sequence[str]], text_columns: in
     if any(len(row) != len(columns) for row in rows):
         raise ValueError(f"a row does not have {len(columns)} cells")
     return Grid(tuple(columns), tuple(tuple(row) for row in rows), text_columns, caption)
+
+
+def without_empty(full: Grid) -> Grid:
+    """Less the columns in which everything is missing: with one seed there are no differences, for instance."""
+    kept = [place for place, column in enumerate(zip(*full.rows, strict=True)) if set(column) != {MISSING}]
+    rows = [[row[place] for place in kept] for row in full.rows]
+    text_columns = sum(place < full.text_columns for place in kept)
+    return grid([full.columns[place] for place in kept], rows, text_columns, full.caption)
 
 
 def gallery(pictures: Sequence[Picture]) -> list[Block]:

@@ -29,20 +29,21 @@ def draw_figures(material: Material) -> Figures:
         WriteError: the system refused to write.
     """
     # Matplotlib takes longer to load than most commands to run.
-    from src.plots import ANALYSIS_PLOTS, COST_PLOTS, SCORE_PLOTS, render  # noqa: PLC0415
+    from src.plots import ANALYSIS_PLOTS, TABLE_PLOTS, render  # noqa: PLC0415
 
     easel = _Easel(material.paths)
-    scores, costs = [], []
+    drawn: dict[str, list[tuple[Picture, ...]]] = {part: [] for part in TABLE_PLOTS}
     names = table_names([findings.table for findings in material.findings])
     for name, findings in zip(names, material.findings, strict=True):
         prefix = "" if material.single else f"{name}-"
-        scores.append(easel.draw(prefix, {p.__name__: partial(render, p, findings) for p in SCORE_PLOTS}))
-        costs.append(easel.draw(prefix, {p.__name__: partial(render, p, findings) for p in COST_PLOTS}))
-    plots = [(material.analysis[name], plot) for name, plot in ANALYSIS_PLOTS if name in material.analysis]
+        for part, plots in TABLE_PLOTS.items():
+            drawn[part].append(easel.draw(prefix, {p.__name__: partial(render, p, findings) for p in plots}))
+    by_table = {part: tuple(pictures) for part, pictures in drawn.items()}
+    analysis = [(material.analysis[name], plot) for name, plot in ANALYSIS_PLOTS if name in material.analysis]
     run_names = material.run_names
-    analysis = easel.draw("", {p.__name__: partial(render, p, t, run_names) for t, p in plots})
+    inside = easel.draw("", {p.__name__: partial(render, p, t, run_names) for t, p in analysis})
     easel.clear_others()
-    return Figures(tuple(scores), tuple(costs), analysis, tuple(easel.failures))
+    return Figures(**by_table, analysis=inside, failures=tuple(easel.failures))
 
 
 def table_names(tables: list[Table]) -> list[str]:

@@ -84,7 +84,7 @@ def _figures(material: Material) -> Figures:
     except ImportError as error:
         logger.warning("No figures: %s", error)
         empty = ((),) * len(material.findings)
-        return Figures(empty, empty, (), (f"all of them: {error}",))
+        return Figures(empty, empty, (), empty, empty, (f"all of them: {error}",))
 
 
 def _write(path: Path, text: str) -> None:

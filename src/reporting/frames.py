@@ -8,15 +8,20 @@ from typing import Any
 
 import pandas as pd
 
-from src.comparison.cells import fields_of
+from src.comparison.cells import LATER, as_text, fields_of
 from src.comparison.findings import Contender, Findings
+from src.comparison.intrinsic import SHARE, IntrinsicDimension, Subspace, intrinsic_dimensions
+from src.comparison.method import method_of, several_methods
 from src.records.atomic import write_bytes_atomic
 from src.records.record import RunRecord
 from src.reporting.material import Material
+from src.reporting.sections.memory import memory_rows
 from src.reporting.tables import guard, table_rows
 from src.statistics.interval import Interval
 
 Row = Mapping[str, Any]
+# Shown where more than plain LoRA was trained.
+METHOD_COLUMNS = ("method", "size")
 
 
 def write_frames(material: Material) -> None:
@@ -28,6 +33,12 @@ def write_frames(material: Material) -> None:
     header, rows = table_rows(material.tables)
     _write_parquet(material, "table", typed([dict(zip(header, row, strict=True)) for row in rows], header))
     frames = {"runs": run_frame(material.study.records), "findings": findings_frame(material.findings)}
+    memory = memory_frame(material.findings)
+    if len(memory):
+        frames["memory"] = memory
+    dimensions = intrinsic_frame(material.findings)
+    if len(dimensions):
+        frames["intrinsic_dimension"] = dimensions
     for name, table in material.analysis.items():
         frames[name] = typed(table.rows(), list(table.columns))
     for name, frame in frames.items():
@@ -37,7 +48,11 @@ def write_frames(material: Material) -> None:
 
 def run_frame(records: Sequence[RunRecord]) -> pd.DataFrame:
     """A row for each run: every setting, status, scores, counts, time, memory and provenance."""
-    return typed([_run_row(record) for record in records])
+    rows = [_run_row(record) for record in records]
+    if not several_methods([record.run_spec() for record in records]):
+        rows = [{key: value for key, value in row.items() if key not in METHOD_COLUMNS} for row in rows]
+    new = {key for key, default in LATER.items() if all(row.get(key) in (None, as_text(default)) for row in rows)}
+    return typed([{key: value for key, value in row.items() if key not in new} for row in rows])
 
 
 def findings_frame(findings: Sequence[Findings]) -> pd.DataFrame:
@@ -46,7 +61,26 @@ def findings_frame(findings: Sequence[Findings]) -> pd.DataFrame:
     for each in findings:
         contenders = [*each.contenders, *([each.baseline] if each.baseline else [])]
         rows += [_contender_row(each, contender) for contender in contenders]
+    if not any(each.table.several_methods for each in findings):
+        rows = [{key: value for key, value in row.items() if key not in METHOD_COLUMNS} for row in rows]
     return typed(rows)
+
+
+def memory_frame(findings: Sequence[Findings]) -> pd.DataFrame:
+    """A row for each configuration: its memory and checkpoint part by part; empty where nothing was measured."""
+    return typed([row for each in findings for row in memory_rows(each.table)])
+
+
+def intrinsic_frame(findings: Sequence[Findings]) -> pd.DataFrame:
+    """A row for each d of each projection: its score, what it is held against, and d90; empty without subspaces."""
+    return typed(
+        [
+            _subspace_row(each, found, subspace)
+            for each in findings
+            for found in intrinsic_dimensions(each)
+            for subspace in found.subspaces
+        ]
+    )
 
 
 def typed(rows: Sequence[Row], columns: Sequence[str] | None = None) -> pd.DataFrame:
@@ -90,7 +124,9 @@ def _run_row(record: RunRecord) -> Row:
         "cause": None if record.error is None else f"{record.error.type}: {record.error.message}",
         **fields_of(spec),
         "lora.targets": spec.lora.targets,
+        "method": method_of(spec),
         "rank": params.rank,
+        "size": params.size,
         "adapter_parameters": params.adapter,
         "head_parameters": params.head,
         "base_parameters": params.base,
@@ -115,8 +151,10 @@ def _contender_row(findings: Findings, contender: Contender) -> Row:
         "task": table.task,
         "metric": table.metric,
         "configuration": contender.label,
-        "targets": cell.spec.lora.targets,
+        "method": cell.method,
+        "targets": cell.spec.lora.targets if cell.has_lora or not cell.adapted else None,
         "rank": cell.rank,
+        "size": cell.method_size,
         "place": contender.place,
         "lr": cell.spec.optim.lr if cell.adapted else None,
         "lr_at_edge": contender.choice.at_edge if cell.adapted else None,
@@ -133,7 +171,30 @@ def _contender_row(findings: Findings, contender: Contender) -> Row:
         "p_holm": difference.p_holm if difference else None,
         "p_inferior_holm": difference.p_inferior_holm if difference else None,
         "margin": findings.margin,
-        "smallest_sufficient": findings.sufficient.get(cell.spec.lora.targets) is contender,
+        "smallest_sufficient": findings.sufficient.get(cell.family) is contender,
+    }
+
+
+def _subspace_row(findings: Findings, found: IntrinsicDimension, subspace: Subspace) -> Row:
+    cell, table = subspace.contender.choice.cell, findings.table
+    return {
+        "model": table.model,
+        "task": table.task,
+        "metric": table.metric,
+        "split": found.split,
+        "method": found.method,
+        "d": subspace.d,
+        "lr": cell.spec.optim.lr,
+        "seeds": len(cell.scored),
+        "score": subspace.score,
+        "full_fine_tuning": found.full_score,
+        "head_only": found.head_score,
+        "share": SHARE,
+        "threshold": found.threshold,
+        "reaches": subspace.reaches,
+        "d90": found.d90,
+        "gain_threshold": found.gain_threshold,
+        "d90_of_gain": found.d90_of_gain,
     }
 
 

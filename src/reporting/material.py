@@ -8,6 +8,7 @@ from functools import cached_property
 
 from src.comparison.cells import Cell
 from src.comparison.findings import Findings
+from src.comparison.method import family_of
 from src.comparison.table import StudyTable, Table
 from src.records.analysis import AnalysisTable
 from src.records.paths import StudyPaths
@@ -23,12 +24,15 @@ class Figures:
     Attributes:
         scores, costs: for each of the study's tables.
         analysis: of saved adapters.
+        methods, intrinsic: for each of the study's tables, mostly empty.
         failures: figures that could not be drawn, with the reason.
     """
 
     scores: tuple[tuple[Picture, ...], ...]
     costs: tuple[tuple[Picture, ...], ...]
     analysis: tuple[Picture, ...]
+    methods: tuple[tuple[Picture, ...], ...]
+    intrinsic: tuple[tuple[Picture, ...], ...]
     failures: tuple[str, ...] = ()
 
 
@@ -69,9 +73,9 @@ class Material:
 
     @cached_property
     def run_names(self) -> dict[str, tuple[str, int | None]]:
-        """Targets, as readers write them, and rank by run id."""
+        """Method and targets, as readers write them, and rank by run id."""
         return {
-            record.run_id: (spelled(cell.spec.lora.targets), cell.rank)
+            record.run_id: (family_of(cell.spec, spelled), cell.rank)
             for table in self.tables.tables
             for cell in cells_of(table)
             for record in cell.records
@@ -80,8 +84,7 @@ class Material:
 
 def cells_of(table: Table) -> list[Cell]:
     """Every cell of a table once, ranked ones first."""
-    cells = {id(cell): cell for cell in (*table.ranked, *(problem.cell for problem in table.problems))}
-    return list(cells.values())
+    return list(table.cells)
 
 
 def records_of(table: Table) -> list[RunRecord]:

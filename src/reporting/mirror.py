@@ -44,6 +44,7 @@ def make_board(paths: StudyPaths, tables: StudyTable, sentences: list[str]) -> B
         sentences=tuple(sentences),
         table=to_markdown(tables, ()),
         figures=tuple(_figures(paths)),
+        methods=any(table.several_methods for table in tables.tables),
     )
 
 

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections import Counter
 
-from src.records.analysis import AnalysisTable
+from src.comparison.intrinsic import intrinsic_dimensions
+from src.comparison.memory import memory_costs
 from src.reporting.document import Document, Grid, Section, grid
 from src.reporting.material import Figures, Material
 from src.reporting.sections.analysis import analysis_section
 from src.reporting.sections.answer import answer_section
 from src.reporting.sections.beside_paper import paper_section
 from src.reporting.sections.costs import cost_section
+from src.reporting.sections.intrinsic import intrinsic_section
+from src.reporting.sections.methods import method_section
 from src.reporting.sections.problems import figure_failures, problem_section
 from src.reporting.sections.reproduce import reproduce_section
 from src.reporting.sections.scores import score_sections
@@ -31,13 +34,15 @@ def compose_page(material: Material, figures: Figures) -> Document:
     problems = problem_section(material)
     sections = (
         answered,
+        *method_section(material, figures.methods),
+        *intrinsic_section(material, figures.intrinsic),
         *score_sections(material, figures.scores),
         *([analysis_section(material, figures.analysis)] if material.findings else []),
         *([cost_section(material, figures.costs)] if material.findings else []),
         Section(problems.title, problems.anchor, (*problems.blocks, *figure_failures(figures.failures))),
         *([paper_section(material)] if material.findings else []),
         reproduce_section(material),
-        Section("Files", "files", (_files(material.analysis),)),
+        Section("Files", "files", (_files(material),)),
     )
     return Document(material.tables.study, summary(material), sections)
 
@@ -57,7 +62,11 @@ def summary(material: Material) -> str:
     return f"{titles}. {runs}{last}" if titles else f"{runs}{last}"
 
 
-def _files(analysis: dict[str, AnalysisTable]) -> Grid:
+def _files(material: Material) -> Grid:
     rows = list(FILES.items())
-    rows += [(f"{name}.csv, {name}.parquet", table.about) for name, table in analysis.items()]
+    if any(memory_costs(findings.table) for findings in material.findings):
+        rows.append(("memory.csv, memory.parquet", "memory and checkpoint of each configuration, part by part"))
+    if any(map(intrinsic_dimensions, material.findings)):
+        rows.append(("intrinsic_dimension.csv, intrinsic_dimension.parquet", "scores by d, and the d90 that follows"))
+    rows += [(f"{name}.csv, {name}.parquet", table.about) for name, table in material.analysis.items()]
     return grid(("file", "what it holds"), rows, text_columns=2)

@@ -73,6 +73,37 @@ class AmplificationRow:
 
 TABLE_7 = (AmplificationRow(4, 0.32, 21.67, 0.02, 6.91), AmplificationRow(64, 1.90, 37.71, 0.33, 3.57))
 
+
+@dataclass(frozen=True)
+class MemoryRow:
+    """Section 4.2: what training GPT-3 175B takes of the GPUs' memory, and its checkpoint, in bytes."""
+
+    name: str
+    size: str
+    memory: float
+    checkpoint: float
+
+
+GPT3_MEMORY = (MemoryRow("full fine-tuning", "", 1.2e12, 350e9), MemoryRow("LoRA", "q,v r=4", 350e9, 35e6))
+
+
+@dataclass(frozen=True)
+class IntrinsicRow:
+    """d90 with SAID on two tasks of GLUE."""
+
+    model: str
+    mrpc: int
+    qqp: int
+
+
+# Not read from the paper itself but from what others cite of it.
+D90_SOURCE = "Aghajanyan et al. 2020, arXiv 2012.13255, cited at second hand"
+D90 = (
+    IntrinsicRow("BERT-base", 1608, 8030),
+    IntrinsicRow("RoBERTa-base", 896, 896),
+    IntrinsicRow("RoBERTa-large", 207, 774),
+)
+
 NOTES = (
     "Tables 5, 6 and 7 are GPT-3 175B on WikiSQL and MultiNLI, tables 5 and 6 validation accuracy; the standard "
     "deviation over seeds is about 0.5 points on WikiSQL and 0.1 on MultiNLI. Table 18 is GPT-2 medium on E2E NLG.",

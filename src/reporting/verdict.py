@@ -12,6 +12,7 @@ from src.records.text import show
 from src.statistics import Interval
 
 MOST_LISTED = 12
+FEWEST = 2
 
 
 def which_matrices(findings: Findings, best: Contender) -> str:
@@ -22,12 +23,13 @@ def which_matrices(findings: Findings, best: Contender) -> str:
 
 def what_rank(findings: Findings, best: Contender) -> list[str]:
     """The smallest rank that suffices; with one seed the smallest near the best, which no test stands behind."""
-    cells = [contender.choice.cell for contender in findings.contenders]
+    cells = [contender.choice.cell for contender in findings.contenders if contender.choice.cell.has_lora]
     budgets = {cell.spec.lora.budget for cell in cells}
-    if len(cells) == 1:
+    if len(cells) < FEWEST:
         return []
     if len(budgets) == 1 and None not in budgets:
-        return ["One budget for all: the rank follows from the target set, so nothing is said on what rank suffices."]
+        follows = "method and target set" if findings.table.several_methods else "the target set"
+        return [f"One budget for all: the rank follows from {follows}, so nothing is said on what rank suffices."]
     if all(cell.size >= best.choice.cell.size for cell in cells):
         return ["Nothing smaller than it was tried."]
     if not any(contender.difference for contender in findings.contenders):
@@ -36,14 +38,16 @@ def what_rank(findings: Findings, best: Contender) -> list[str]:
 
 
 def _sufficient(findings: Findings) -> str:
-    smallest = min(findings.sufficient.values(), key=lambda contender: contender.choice.cell.size)
+    shown = [contender for contender in findings.sufficient.values() if contender.choice.cell.has_lora]
     margin, by_set = f"{findings.margin:g}", _by_target_set(findings)
+    if not shown:
+        return f"No rank is shown to be less than {margin} worse than it on test (Holm's correction)."
+    smallest = min(shown, key=lambda contender: contender.choice.cell.size)
     difference = smallest.difference
     if difference is None:
         return f"No smaller rank is shown to be less than {margin} worse than it on test (Holm's correction){by_set}."
-    parameters = show(smallest.choice.cell.adapter_parameters, "count")
     return (
-        f"Smallest rank that suffices: {findings.table.label(smallest.choice.cell)}, {parameters} adapter parameters: "
+        f"Smallest rank that suffices: {findings.table.label(smallest.choice.cell)}, {parameters(smallest)}: "
         f"on test less than {margin} worse than the best, difference {_signed(_in_unit(findings, difference.mean))} "
         f"({difference.pairs} seeds, corrected p of a greater loss {_p_value(difference.p_inferior_holm)}){by_set}."
     )
@@ -52,9 +56,15 @@ def _sufficient(findings: Findings) -> str:
 def describe(findings: Findings, contender: Contender) -> str:
     """Label, scores with intervals, and size."""
     cell = contender.choice.cell
-    parameters = show(cell.adapter_parameters, "count")
     partly = "" if cell.whole else f", from {cell.seeds} seeds"
-    return f"{findings.table.label(cell)}: {scores(findings, contender)}, {parameters} adapter parameters{partly}"
+    return f"{findings.table.label(cell)}: {scores(findings, contender)}, {parameters(contender)}{partly}"
+
+
+def parameters(contender: Contender) -> str:
+    """``73,728 adapter parameters``; ``trained parameters`` where nothing was added to the model."""
+    cell = contender.choice.cell
+    added = cell.has_lora or cell.spec.method.name in ("adapter_h", "adapter_l")
+    return f"{show(cell.adapter_parameters, 'count')} {'adapter' if added else 'trained'} parameters"
 
 
 def scores(findings: Findings, contender: Contender) -> str:
@@ -124,13 +134,14 @@ def _range(findings: Findings, contenders: Sequence[Contender]) -> str:
 
 def _listed(findings: Findings, contenders: Sequence[Contender]) -> str:
     """``qkvo (r=1, 8) and q (r=64)``; by label where more than targets and rank varies."""
-    if findings.table.varying:
+    cells = [contender.choice.cell for contender in contenders]
+    if findings.table.varying or any(cell.rank is None or cell.method_size is not None for cell in cells):
         names = [contender.label for contender in contenders]
     else:
         ranks: dict[str, list[int]] = defaultdict(list)
-        for contender in contenders:
-            ranks[contender.choice.cell.spec.lora.targets].append(contender.choice.cell.rank or 0)
-        names = [f"{targets} (r={', '.join(map(str, sorted(values)))})" for targets, values in ranks.items()]
+        for cell in cells:
+            ranks[cell.family].append(cell.rank or 0)
+        names = [f"{family} (r={', '.join(map(str, sorted(values)))})" for family, values in ranks.items()]
     if len(names) > MOST_LISTED:
         names = [*names[:MOST_LISTED], f"{len(names) - MOST_LISTED} more"]
     return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
@@ -138,20 +149,21 @@ def _listed(findings: Findings, contenders: Sequence[Contender]) -> str:
 
 def _by_target_set(findings: Findings) -> str:
     """What suffices in each target set, where there are several."""
-    sets = list(dict.fromkeys(contender.choice.cell.spec.lora.targets for contender in findings.contenders))
-    if len(sets) == 1:
+    cells = [contender.choice.cell for contender in findings.contenders]
+    families = list(dict.fromkeys(cell.family for cell in cells if cell.has_lora))
+    if len(families) == 1:
         return ""
     names = []
-    for name in sets:
-        shown = findings.sufficient.get(name)
+    for family in families:
+        shown = findings.sufficient.get(family)
         itself = " (the best itself)" if shown and not shown.difference else ""
-        names.append(f"{shown.label}{itself}" if shown else f"{name} none shown")
-    return f"; by target set: {', '.join(names)}"
+        names.append(f"{shown.label}{itself}" if shown else f"{family} none shown")
+    return f"; by {'method and ' if findings.table.several_methods else ''}target set: {', '.join(names)}"
 
 
 def _nearest(findings: Findings, best: Cell) -> str:
     """By validation means alone."""
-    choices = [contender.choice for contender in findings.contenders]
+    choices = [c.choice for c in findings.contenders if c.choice.cell.has_lora or c.choice.cell is best]
     smallest = smallest_within(findings.table, choices, best, findings.margin)
     if smallest is best:
         return f"No smaller rank comes within {findings.margin:g} of it."

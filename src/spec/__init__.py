@@ -1,9 +1,13 @@
 """Run specifications: frozen values that every other package takes."""
 
+from src.spec.frozen import FrozenMap
 from src.spec.identity import default_study, run_id, run_spec_from_dict, slug, source_name, to_dict
 from src.spec.run import (
+    TEXT_KINDS,
     HalvingSpec,
     LoraSpec,
+    MethodName,
+    MethodSpec,
     ModelSpec,
     OptimSpec,
     RunSpec,
@@ -14,15 +18,31 @@ from src.spec.run import (
     TrainerSpec,
 )
 from src.spec.targets import LETTERS, Letter, canonical_targets, expand_targets
-from src.spec.validate import LOWER_IS_BETTER, METRICS, check_settings, layer_range, normalise
+from src.spec.validate import (
+    LOWER_IS_BETTER,
+    METRICS,
+    SIZED,
+    TEXT_METRICS,
+    WITH_LORA,
+    check_settings,
+    layer_range,
+    normalise,
+)
 
 __all__ = [
     "LETTERS",
     "LOWER_IS_BETTER",
     "METRICS",
+    "SIZED",
+    "TEXT_KINDS",
+    "TEXT_METRICS",
+    "WITH_LORA",
+    "FrozenMap",
     "HalvingSpec",
     "Letter",
     "LoraSpec",
+    "MethodName",
+    "MethodSpec",
     "ModelSpec",
     "OptimSpec",
     "RunSpec",

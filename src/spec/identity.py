@@ -8,11 +8,13 @@ import json
 import re
 from typing import Any, get_args, get_type_hints
 
-from src.spec.run import LoraSpec, ModelSpec, OptimSpec, RunSpec, TaskSpec, TrainerSpec
+from src.spec.frozen import FrozenMap
+from src.spec.run import LoraSpec, MethodSpec, ModelSpec, OptimSpec, RunSpec, TaskSpec, TrainerSpec
 
 GROUPS: dict[str, Any] = {
     "model": ModelSpec,
     "task": TaskSpec,
+    "method": MethodSpec,
     "lora": LoraSpec,
     "optim": OptimSpec,
     "trainer": TrainerSpec,
@@ -20,8 +22,8 @@ GROUPS: dict[str, Any] = {
 
 
 def to_dict(spec: Any) -> dict[str, Any]:
-    """All fields of a spec dataclass, nested as in the config."""
-    return dataclasses.asdict(spec)
+    """All fields of a spec dataclass, nested as in the config: plain dicts, texts, numbers and None."""
+    return _plain(dataclasses.asdict(spec))
 
 
 def run_spec_from_dict(values: dict[str, Any]) -> RunSpec:
@@ -30,7 +32,7 @@ def run_spec_from_dict(values: dict[str, Any]) -> RunSpec:
     Raises:
         TypeError: unknown or missing fields.
     """
-    groups = {name: group(**values[name]) for name, group in GROUPS.items()}
+    groups = {name: group(**_frozen(values[name])) for name, group in GROUPS.items()}
     return RunSpec(**{**values, **groups})
 
 
@@ -46,11 +48,17 @@ def run_id(spec: RunSpec) -> str:
 
 
 def slug(spec: RunSpec) -> str:
-    """What a person needs to recognise a cell: targets, rank or budget, alpha, lr, seed."""
-    lora = spec.lora
-    size = f"b{lora.budget}" if lora.rank is None else f"r{lora.rank}"
-    shape = [lora.targets] if lora.targets == "none" else [lora.targets, size, f"a{lora.alpha:g}"]
-    return "-".join([*shape, f"lr{spec.optim.lr:g}", f"s{spec.seed}"])
+    """What a person needs to recognise a cell: method, targets, rank, size or budget, alpha, lr, seed."""
+    lora, method = spec.lora, spec.method
+    names: list[str] = [] if method.name == "lora" else [method.name]
+    sizes = [] if method.size is None else [f"m{method.size}"]
+    if lora.targets != "none":
+        variant = [name for name, used in (("dora", lora.dora), ("pissa", lora.init == "pissa")) if used]
+        own = [f"{where.replace('/', '.')}={rank}" for where, rank in (lora.ranks or {}).items()]
+        ranks = [] if lora.budget is not None else ["r" + "+".join([str(lora.rank), *own])]
+        names, sizes = [*names, *variant, lora.targets], [*ranks, *sizes, f"a{lora.alpha:g}"]
+    budget = [] if lora.budget is None else [f"b{lora.budget}"]
+    return "-".join([*(names or ["none"]), *budget, *sizes, f"lr{spec.optim.lr:g}", f"s{spec.seed}"])
 
 
 def source_name(path: str) -> str:
@@ -67,11 +75,22 @@ def default_study(spec: RunSpec) -> str:
     return re.sub(r"[^\w.+=-]", "_", name)
 
 
+def _plain(values: dict[str, Any]) -> dict[str, Any]:
+    return {name: _plain(value) if isinstance(value, dict) else value for name, value in values.items()}
+
+
+def _frozen(values: dict[str, Any]) -> dict[str, Any]:
+    return {
+        name: FrozenMap({str(key): item for key, item in value.items()}) if isinstance(value, dict) else value
+        for name, value in values.items()
+    }
+
+
 def _identity_fields(spec: Any) -> dict[str, Any]:
     hints, fields = get_type_hints(type(spec)), {}
     for f in dataclasses.fields(spec):
         value, hint = getattr(spec, f.name), hints[f.name]
-        if not f.metadata.get("identity", True):
+        if not f.metadata.get("identity", True) or (f.metadata.get("later") and value == f.default):
             continue
         if dataclasses.is_dataclass(value):
             value = _identity_fields(value)

@@ -1,17 +1,27 @@
 """RunSpec: everything that can change a run's result, and nothing else.
 
 Frozen and free of Hydra. Field metadata ``identity=False`` marks the few values that are carried along but
-cannot change the result; they take no part in the run's identity (src/spec/identity.py).
+cannot change the result; they take no part in the run's identity (src/spec/identity.py). Fields marked LATER came after
+the first studies: at their default they take no part in it either, so that those studies stay valid.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
+from src.spec.frozen import FrozenMap
+
+LATER: Mapping[str, Any] = {"later": True}
 Pooling = Literal["mean", "first", "last"]
-TaskKind = Literal["classification", "regression", "causal_lm"]
-Init = Literal["gaussian", "kaiming"]
+TaskKind = Literal["classification", "regression", "causal_lm", "seq2seq"]
+TEXT_KINDS: frozenset[TaskKind] = frozenset({"causal_lm", "seq2seq"})  # they write text and have no task head
+MethodName = Literal[
+    "lora", "full", "head", "bitfit", "adapter_h", "adapter_l", "prefix", "lora_prefix", "random_subspace"
+]
+Init = Literal["gaussian", "kaiming", "pissa"]
+Fill = Literal["none", "layers"]
 Schedule = Literal["linear", "cosine", "constant"]
 DType = Literal["auto", "float32", "bfloat16", "float64"]
 
@@ -24,11 +34,14 @@ class ModelSpec:
         path: ``asset:<name>`` (src/assets/catalogue.py), a hub id or a local folder.
         revision: hub revision, None for the default branch.
         pooling: how token states become one vector for the classification head.
+        projections: for an architecture without a table of its own (src/adapters/architectures.py): letter to module,
+            such as ``q: encoder.{i}.attention.query``; None for the table.
     """
 
     path: str
     revision: str | None = None
     pooling: Pooling = "mean"
+    projections: FrozenMap[str] | None = field(default=None, metadata=LATER)
 
 
 @dataclass(frozen=True)
@@ -40,15 +53,21 @@ class TaskSpec:
         test_path: a second file for the test split, where `path` is one file; None otherwise.
         subset: name of a hub data set's configuration (GLUE's ``sst2``).
         text, text_pair: columns that hold the input text(s).
+        image: column of pictures, which then take the place of text; None for text.
         label: column of the class or number.
-        prompt, completion: for causal_lm, templates over columns: ``"{source}\n# "``.
+        prompt, completion: for causal_lm and seq2seq, templates over columns: ``"{source}\n# "``.
         train_split, validation_split, test_split: split names in the source; None means: a seeded, stratified
             part of train.
         train_size, validation_size, test_size: at most so many examples (stratified); None means all, or, for a
             split that is carved from train, a tenth.
         split_seed: seed of all splitting and subsetting; the same for every cell, so that seeds are paired.
-        max_length: tokens; longer texts are truncated (causal_lm truncates the prompt only).
+        max_length: tokens; longer texts are truncated (causal_lm and seq2seq truncate the prompt only). Of
+            causal_lm it limits prompt and completion together, of seq2seq each of them.
         metric: the validation metric by which the best epoch is chosen.
+        generate: for causal_lm and seq2seq, whether completions of test are also generated and scored as text.
+        beams: width of beam search, 1 for greedy decoding.
+        length_penalty, no_repeat_ngram: as in transformers' generate; 0 n-grams forbids none.
+        max_new_tokens: longest completion that is generated, in tokens.
     """
 
     path: str
@@ -69,6 +88,28 @@ class TaskSpec:
     split_seed: int = 0
     max_length: int = 128
     metric: str = "accuracy"
+    image: str | None = field(default=None, metadata=LATER)
+    generate: bool = field(default=False, metadata=LATER)
+    beams: int = field(default=1, metadata=LATER)
+    length_penalty: float = field(default=1.0, metadata=LATER)
+    no_repeat_ngram: int = field(default=0, metadata=LATER)
+    max_new_tokens: int = field(default=64, metadata=LATER)
+
+
+@dataclass(frozen=True)
+class MethodSpec:
+    """How the model is adapted: LoRA, or what it is judged against; each with its source in src/models/methods/.
+
+    Attributes:
+        name: ``lora``, also with DoRA, rsLoRA, LoRA+ and PiSSA (LoraSpec); ``head``: nothing but the task head.
+        size: m of adapter layers, tokens of a prefix, d of a random subspace; None where it follows from the budget,
+            and for methods that have none.
+        said: for random_subspace, whether each layer has a scale of its own that is trained (SAID), or none has (DID).
+    """
+
+    name: MethodName = "lora"
+    size: int | None = None
+    said: bool = True
 
 
 @dataclass(frozen=True)
@@ -78,12 +119,21 @@ class LoraSpec:
     Attributes:
         targets: canonical letters or word (src/spec/targets.py).
         rank: r; exactly one of rank and budget.
-        budget: adapter parameters; r is then the largest whose adapters fit.
+        budget: trained parameters besides the head; r, or the size of another method, is then the largest that fits.
         alpha: numerator of the scale alpha / r.
         dropout: probability of dropping an input element of A.
         init: of A: ``gaussian`` (N(0, 1 / d_in), as the paper says Gaussian) or ``kaiming`` (uniform, a = sqrt 5,
-            as the released code does).
+            as the released code does); or of A and B: ``pissa``, the top r singular triplets of W0, whose rest stays
+            frozen (Meng et al. 2024, arXiv 2404.02948).
         layers: inclusive range ``a-b`` of layer indices, or None for all.
+        dora: whether each output unit also has a trained magnitude (Liu et al. 2024, arXiv 2402.09353).
+        rslora: scale alpha / sqrt(r) in place of alpha / r (Kalajdzievski 2023, arXiv 2312.03732).
+        b_lr_ratio: learning rate of B over that of A, 1 for the same (LoRA+, Hayou et al. 2024, arXiv 2402.12354).
+        ranks: ranks that differ from `rank`, by letters (``q``, ``qk``), by layers (``3``, ``0-5``) or by both
+            (``q/0-5``); both count before layers, and layers before letters. None for none (src/spec/ranks.py).
+        fill: ``layers`` spends what a budget leaves on one more rank in some layers, the last ones first.
+        stacks: of an encoder-decoder model: ``encoder``, ``decoder``, ``cross`` (the decoder's attention to the
+            encoder), or several joined by ``+``; None for all.
     """
 
     targets: str
@@ -93,6 +143,12 @@ class LoraSpec:
     dropout: float = 0.0
     init: Init = "kaiming"
     layers: str | None = None
+    dora: bool = field(default=False, metadata=LATER)
+    rslora: bool = field(default=False, metadata=LATER)
+    b_lr_ratio: float = field(default=1.0, metadata=LATER)
+    ranks: FrozenMap[int] | None = field(default=None, metadata=LATER)
+    fill: Fill = field(default="none", metadata=LATER)
+    stacks: str | None = field(default=None, metadata=LATER)
 
 
 @dataclass(frozen=True)
@@ -104,7 +160,7 @@ class OptimSpec:
         head_lr: peak learning rate of the task head, its own value so that heads train alike in all cells.
         warmup: share of all steps spent in linear warm-up, in [0, 1).
         clip: largest global gradient norm of a lane, None for no clipping.
-        label_smoothing: in [0, 1), classification and causal_lm.
+        label_smoothing: in [0, 1), not for regression.
     """
 
     lr: float
@@ -155,6 +211,7 @@ class RunSpec:
     optim: OptimSpec
     trainer: TrainerSpec
     seed: int = 0
+    method: MethodSpec = field(default=MethodSpec(), metadata=LATER)
 
 
 @dataclass(frozen=True)

@@ -10,14 +10,22 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from src.errors import ConfigError
 from src.spec.margin import ALLOWED_MARGIN, is_margin
-from src.spec.run import LoraSpec, OptimSpec, RunSpec, Settings, TaskSpec, TrainerSpec
+from src.spec.ranks import parse_ranks
+from src.spec.run import TEXT_KINDS, LoraSpec, MethodSpec, OptimSpec, RunSpec, Settings, TaskSpec, TrainerSpec
 from src.spec.targets import canonical_targets
 
 METRICS = {
     "classification": ("accuracy", "f1", "macro_f1", "matthews", "loss"),
     "regression": ("pearson", "spearman", "mse", "loss"),
     "causal_lm": ("loss", "perplexity", "token_accuracy"),
+    "seq2seq": ("loss", "perplexity", "token_accuracy"),
 }
+# Of the texts that a model writes for test (TaskSpec.generate); never chosen by, as validation texts are not written.
+TEXT_METRICS = ("bleu", "chrf", "rouge1", "rouge2", "rougeL", "exact_match")
+# What `lora.budget` or `method.size` decides: m of adapter layers, tokens of a prefix, d of a subspace.
+SIZED = ("adapter_h", "adapter_l", "prefix", "lora_prefix", "random_subspace")
+WITH_LORA = ("lora", "lora_prefix")
+STACKS = ("encoder", "decoder", "cross")
 LOWER_IS_BETTER = frozenset({"loss", "perplexity", "mse"})
 _LAYERS = re.compile(r"(\d+)-(\d+)")
 _LAYERS_ALLOWED = "a-b, the first and the last layer counted from 0, such as 0-5 or 3-3; or null for all"
@@ -27,21 +35,43 @@ Check = tuple[str, object, bool, str]
 def normalise(spec: RunSpec) -> RunSpec:
     """Check a spec and give its one canonical form, so that equal runs have equal identities.
 
-    Targets are brought into canonical order. With targets ``none`` there are no adapters: what only shapes
-    adapters is set to fixed values, so that a sweep over ranks has one head-only cell, not many.
+    Targets are brought into canonical order. What only shapes adapters that a cell does not have is set to fixed
+    values, so that a sweep over ranks has one head-only cell, not many; ``method=head`` is targets ``none``. So is what
+    only shapes generated text, where none is generated.
 
     Raises:
         ConfigError: the first value that is not allowed.
     """
     check_literals(spec)
+    if spec.method.name == "head":
+        spec = dataclasses.replace(spec, method=MethodSpec(), lora=dataclasses.replace(spec.lora, targets="none"))
     targets = canonical_targets(spec.lora.targets)
-    for key, value, good, allowed in _checks(spec, adapted=targets != "none"):
+    lora = spec.method.name in WITH_LORA and targets != "none"
+    for key, value, good, allowed in _checks(spec, lora=lora):
         if not good:
             raise ConfigError(key, value, allowed)
-    if targets == "none":
-        lora = LoraSpec("none", rank=None, budget=None, alpha=1.0)
-        return dataclasses.replace(spec, lora=lora, optim=dataclasses.replace(spec.optim, lr=spec.optim.head_lr))
-    return dataclasses.replace(spec, lora=dataclasses.replace(spec.lora, targets=targets))
+    spec = dataclasses.replace(spec, task=_canonical_task(spec.task))
+    if lora:
+        return dataclasses.replace(spec, lora=_canonical_lora(spec.lora, targets))
+    budget = spec.lora.budget if spec.method.name in SIZED else None
+    spec = dataclasses.replace(spec, lora=LoraSpec("none", rank=None, budget=budget, alpha=1.0))
+    if spec.method.name == "lora":
+        spec = dataclasses.replace(spec, optim=dataclasses.replace(spec.optim, lr=spec.optim.head_lr))
+    return spec
+
+
+def _canonical_task(task: TaskSpec) -> TaskSpec:
+    """Settings of generation stay only where they count."""
+    if not task.generate:
+        return dataclasses.replace(task, beams=1, length_penalty=1.0, no_repeat_ngram=0, max_new_tokens=64)
+    return task if task.beams > 1 else dataclasses.replace(task, length_penalty=1.0)
+
+
+def _canonical_lora(lora: LoraSpec, targets: str) -> LoraSpec:
+    stacks = None
+    if lora.stacks is not None:
+        stacks = "+".join(stack for stack in STACKS if stack in lora.stacks.split("+"))
+    return dataclasses.replace(lora, targets=targets, stacks=stacks)
 
 
 def check_settings(settings: Settings) -> Settings:
@@ -96,16 +126,40 @@ def check_literals(spec: Any, prefix: str = "") -> None:
             raise ConfigError(f"{prefix}{f.name}", value, " or ".join(map(str, get_args(hint))))
 
 
-def _checks(spec: RunSpec, *, adapted: bool) -> Iterator[Check]:
+def _checks(spec: RunSpec, *, lora: bool) -> Iterator[Check]:
     yield "seed", spec.seed, 0 <= spec.seed < 2**32, "a whole number from 0 to 4294967295"
-    if adapted:
+    yield from _method_checks(spec.method, spec.lora)
+    if lora:
         yield from _lora_checks(spec.lora)
     yield from _optim_checks(spec.optim)
     yield from _trainer_checks(spec.trainer)
     yield from _task_checks(spec.task)
     smooth_ok = spec.task.kind != "regression" or spec.optim.label_smoothing == 0
     yield "optim.label_smoothing", spec.optim.label_smoothing, smooth_ok, "0 for a regression task"
+    poolable = spec.task.image is None or spec.model.pooling != "last"
+    yield "model.pooling", spec.model.pooling, poolable, "mean or first for pictures, whose last token is just a patch"
     yield "model.path", spec.model.path, bool(spec.model.path), "asset:<name>, a hub id or a local folder"
+
+
+def _method_checks(method: MethodSpec, lora: LoraSpec) -> Iterator[Check]:
+    sized = method.name in SIZED
+    yield "method.size", method.size, sized or method.size is None, f"null: {method.name} has no size of its own"
+    positive = method.size is None or method.size >= 1
+    yield "method.size", method.size, positive, "a whole number of at least 1, or null with lora.budget"
+    if method.name == "lora_prefix":
+        some = method.size is not None and lora.targets != "none"
+        yield (
+            "method.size",
+            method.size,
+            some,
+            "tokens of the prefix; lora.targets, lora.rank or lora.budget are the rest",
+        )
+    elif sized:
+        one = (method.size is None) != (lora.budget is None)
+        allowed = "exactly one of the two, the other null"
+        yield "method.size, lora.budget", (method.size, lora.budget), one, allowed
+        positive = lora.budget is None or lora.budget >= 1
+        yield "lora.budget", lora.budget, positive, "a whole number of at least 1"
 
 
 def _lora_checks(lora: LoraSpec) -> Iterator[Check]:
@@ -117,6 +171,21 @@ def _lora_checks(lora: LoraSpec) -> Iterator[Check]:
     yield "lora.alpha", lora.alpha, _finite(lora.alpha) and lora.alpha > 0, "a number above 0"
     yield "lora.dropout", lora.dropout, 0 <= lora.dropout < 1, "a number in [0, 1)"
     yield "lora.layers", lora.layers, lora.layers is None or bool(_LAYERS.fullmatch(lora.layers)), _LAYERS_ALLOWED
+    ratio = _finite(lora.b_lr_ratio) and lora.b_lr_ratio > 0
+    yield "lora.b_lr_ratio", lora.b_lr_ratio, ratio, "a number above 0; 1 for the same learning rate, 16 in LoRA+"
+    uniform = lora.ranks is None or lora.budget is None
+    yield "lora.ranks", lora.ranks, uniform, "null with lora.budget, from which one rank follows"
+    if lora.ranks is not None:
+        parse_ranks(lora.ranks)
+    fills = lora.fill == "none" or lora.budget is not None
+    yield "lora.fill", lora.fill, fills, "none without lora.budget, as there is nothing to fill up"
+    stacks = lora.stacks is None or _is_stacks(lora.stacks)
+    yield "lora.stacks", lora.stacks, stacks, f"{', '.join(STACKS)}, or several joined by +; null for all"
+
+
+def _is_stacks(text: str) -> bool:
+    names = text.split("+")
+    return set(names) <= set(STACKS) and len(set(names)) == len(names)
 
 
 def _optim_checks(optim: OptimSpec) -> Iterator[Check]:
@@ -144,18 +213,27 @@ def _trainer_checks(trainer: TrainerSpec) -> Iterator[Check]:
 
 
 def _task_checks(task: TaskSpec) -> Iterator[Check]:
-    yield "task.path", task.path, bool(task.path), "asset:<name>, pydoc, a hub id, a local folder or a file"
+    yield "task.path", task.path, bool(task.path), "asset:<name>, pydoc, digits, a hub id, a local folder or a file"
     yield "task.max_length", task.max_length, task.max_length >= 4, "a whole number of at least 4"
     for name in ("train_size", "validation_size", "test_size"):
         value = getattr(task, name)
         yield f"task.{name}", value, value is None or value >= 1, "a whole number of at least 1, or null"
     yield "task.split_seed", task.split_seed, 0 <= task.split_seed < 2**32, "a whole number from 0 to 4294967295"
-    metrics = METRICS[task.kind]
-    yield "task.metric", task.metric, task.metric in metrics, f"for {task.kind}: {', '.join(metrics)}"
-    if task.kind == "causal_lm":
+    metrics, writes = METRICS[task.kind], task.kind in TEXT_KINDS
+    also = "; what task.generate adds, such as bleu, is measured on test only" if writes else ""
+    yield "task.metric", task.metric, task.metric in metrics, f"for {task.kind}: {', '.join(metrics)}{also}"
+    if writes:
         for name in ("prompt", "completion"):
             value = getattr(task, name)
-            yield f"task.{name}", value, bool(value), "a template such as '{text}' for a causal_lm task"
+            yield f"task.{name}", value, bool(value), f"a template such as '{{text}}' for a {task.kind} task"
+    yield "task.generate", task.generate, writes or not task.generate, f"false for {task.kind}, which writes no text"
+    yield "task.image", task.image, task.image is None or not writes, f"null for {task.kind}"
+    single = task.image is None or task.text_pair is None
+    yield "task.text_pair", task.text_pair, single, "null for a task of pictures (task.image)"
+    for name, least in (("beams", 1), ("max_new_tokens", 1), ("no_repeat_ngram", 0)):
+        value = getattr(task, name)
+        yield f"task.{name}", value, value >= least, f"a whole number of at least {least}"
+    yield "task.length_penalty", task.length_penalty, _finite(task.length_penalty), "a number"
 
 
 def _finite(value: float) -> bool:

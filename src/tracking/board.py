@@ -18,6 +18,7 @@ class Board:
         sentences: the answer.
         table: the ranked cells in Markdown.
         figures: names of the figures that the study's summarising run shows.
+        methods: whether more than plain LoRA was trained, so that panels by method say something.
     """
 
     study: str
@@ -27,6 +28,7 @@ class Board:
     sentences: Sequence[str] = ()
     table: str = ""
     figures: Sequence[str] = ()
+    methods: bool = False
 
 
 @dataclass(frozen=True)

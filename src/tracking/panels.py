@@ -24,6 +24,7 @@ with warnings.catch_warnings():
     from wandb_workspaces.reports.v2.interface import BlockTypes, PanelTypes
 
 TARGETS, RANK, RATE = wr.Config("lora.targets"), wr.Config("rank"), wr.Config("optim.lr")
+METHOD = wr.Config("method_name")
 PARAMETERS, SEED = wr.Config("adapter_parameters"), wr.Config("seed")
 # All runs of a study at once: W&B's default is the newest 10.
 MOST_RUNS = 200
@@ -40,7 +41,7 @@ def build_workspace(board: Board, project: str, entity: str) -> ws.Workspace:
         name=re.sub(r"[^\w.-]", " ", board.study),
         sections=[
             ws.Section(name=title, panels=panels, is_open=True, layout_settings=ws.SectionLayoutSettings(2, 2))
-            for title, panels in sections(board.metrics)
+            for title, panels in sections(board.metrics, methods=board.methods)
         ],
         settings=ws.WorkspaceSettings(x_axis=STEP, max_runs=MOST_RUNS),
         runset_settings=ws.RunsetSettings(
@@ -61,7 +62,7 @@ def build_report(board: Board, project: str, entity: str) -> wr.Report:
     shown = wr.Runset(entity, project if entity else "", "summary", filters=runs_of(board.study, "summary"))
     blocks: list[BlockTypes] = [wr.H2("Answer"), *(wr.P(sentence) for sentence in board.sentences)]
     blocks += [wr.MarkdownBlock(board.table)] if board.table else []
-    for title, panels in sections(board.metrics):
+    for title, panels in sections(board.metrics, methods=board.methods):
         blocks += [wr.H2(title), wr.PanelGrid(runsets=[train], panels=panels)]
     if board.figures:
         keys = [f"figures/{name}" for name in board.figures]
@@ -77,9 +78,12 @@ def build_report(board: Board, project: str, entity: str) -> wr.Report:
     )
 
 
-def sections(metrics: Sequence[str]) -> list[tuple[str, Panels]]:
+def sections(metrics: Sequence[str], *, methods: bool = False) -> list[tuple[str, Panels]]:
     """Titles and panels; panels that show a score are there once for each metric."""
+    by_method = [panel for metric in metrics for panel in _methods(metric)]
+    loss = _curve("training loss by method", "train/loss", METHOD)
     return [
+        *([("Scores by method", [*by_method, loss])] if methods else []),
         ("Scores by rank and targets", [panel for metric in metrics for panel in _scores(metric)]),
         ("All settings side by side", [_coordinates(metric) for metric in metrics]),
         ("Learning rate", [panel for metric in metrics for panel in _learning_rate(metric)]),
@@ -118,6 +122,14 @@ def _scores(metric: str) -> Panels:
         wr.ScatterPlot(
             title=f"test {metric} against validation {metric}", x=validation, y=test, regression=True, layout=_half()
         ),
+    ]
+
+
+def _methods(metric: str) -> Panels:
+    return [
+        _bars(f"validation {metric} by method", best(metric), METHOD),
+        _bars(f"test {metric} by method", f"test/{metric}", METHOD),
+        _curve(f"validation {metric} by method", f"validation/{metric}", METHOD),
     ]
 
 

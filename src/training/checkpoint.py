@@ -127,6 +127,7 @@ def _values(lane: Lane) -> dict[str, Any]:
         "history": [dataclasses.asdict(evaluation) for evaluation in lane.history],
         "best": None if lane.best is None else lane.history.index(lane.best),
         "meter": dataclasses.asdict(lane.meter),
+        "costs": lane.costs,
     }
 
 
@@ -138,6 +139,7 @@ def _restore_values(lane: Lane, values: dict[str, Any], best_state: dict[str, Te
     lane.history = [Evaluation(**entry) for entry in values["history"]]
     lane.best = None if values["best"] is None else lane.history[values["best"]]
     lane.best_state, lane.meter = best_state, LossMeter(**values["meter"])
+    lane.costs = values.get("costs", {})
 
 
 def _part(tensors: dict[str, Tensor], group: str) -> dict[str, Tensor]:

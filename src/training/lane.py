@@ -63,6 +63,7 @@ class Lane:
         total_steps: length of its schedule.
         train_seconds, eval_seconds: its share of the pack's time in steps and in evaluations.
         tokens: tokens (without padding) trained on.
+        costs: bytes of memory by name, as src.training.costs counts them at the first step; empty before it.
     """
 
     index: int
@@ -80,6 +81,7 @@ class Lane:
     best: Evaluation | None = None
     best_state: dict[str, Tensor] = field(default_factory=dict)
     meter: LossMeter = field(default_factory=LossMeter)
+    costs: dict[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.optimizer = make_optimizer(self.spec, self.parameters)
@@ -149,16 +151,23 @@ class Lane:
 
 
 def make_optimizer(spec: RunSpec, parameters: Mapping[str, nn.Parameter]) -> torch.optim.AdamW:
-    """AdamW with the adapters at lr, the head at head_lr, and no weight decay on the head's bias."""
-    optim = spec.optim
-    groups: dict[tuple[float, float], list[nn.Parameter]] = {(optim.lr, optim.weight_decay): []}
+    """AdamW with the head at head_lr and the rest at lr, B of LoRA at its multiple (LoRA+)."""
+    groups: dict[tuple[float, float], list[nn.Parameter]] = {(spec.optim.lr, spec.optim.weight_decay): []}
     for name, parameter in parameters.items():
-        peak = optim.head_lr if name.startswith("head.") else optim.lr
-        decay = 0.0 if name == "head.bias" else optim.weight_decay
-        groups.setdefault((peak, decay), []).append(parameter)
+        groups.setdefault(_rates(spec, name, parameter), []).append(parameter)
     return torch.optim.AdamW(
         [{"params": p, "lr": peak, "peak_lr": peak, "weight_decay": decay} for (peak, decay), p in groups.items()],
-        betas=(optim.beta1, optim.beta2),
-        eps=optim.eps,
+        betas=(spec.optim.beta1, spec.optim.beta2),
+        eps=spec.optim.eps,
         fused=True,
     )
+
+
+def _rates(spec: RunSpec, name: str, parameter: nn.Parameter) -> tuple[float, float]:
+    """Peak learning rate and weight decay of a parameter; biases, gains and magnitudes do not decay."""
+    optim, peak = spec.optim, spec.optim.lr
+    if name.startswith("head."):
+        peak = optim.head_lr
+    elif name.endswith(".B"):
+        peak = optim.lr * spec.lora.b_lr_ratio
+    return peak, 0.0 if parameter.dim() < 2 else optim.weight_decay

@@ -12,6 +12,7 @@ from src.data import Batch, TaskData
 from src.errors import DivergedError, InterruptedRunError
 from src.models.adapted import AdaptedModel
 from src.models.losses import loss_sum, num_targets
+from src.training.costs import measure_forward, measure_gradients, measure_optimizer
 from src.training.data_order import DataOrder
 from src.training.evaluate import evaluate_lanes
 from src.training.lane import Evaluation, Lane
@@ -70,9 +71,12 @@ def train_pack(
 
 def _step(model: AdaptedModel, lanes: Sequence[Lane], order: DataOrder, observer: Observer) -> None:
     """One optimiser step of every lane; a lane that diverges is marked, the others go on."""
+    uncounted = [lane for lane in lanes if not lane.costs]
+    measure_forward(model, uncounted, [order.batches(lane.spec.seed, 0)[0] for lane in uncounted])
     started = time.perf_counter()
     micro_batches = [order.batches(lane.spec.seed, lane.step) for lane in lanes]
     losses = _accumulate(model, lanes, micro_batches)
+    measure_gradients(uncounted)
     norms: dict[int, float] = {}
     for lane, loss in zip(lanes, losses, strict=True):
         try:
@@ -80,6 +84,7 @@ def _step(model: AdaptedModel, lanes: Sequence[Lane], order: DataOrder, observer
         except DivergedError as error:
             lane.diverge(error)
     elapsed, total = (time.perf_counter() - started) / len(lanes), 0
+    measure_optimizer([lane for lane in uncounted if lane.status == "running"])
     for lane, batches in zip(lanes, micro_batches, strict=True):
         tokens = sum(batch.num_tokens for batch in batches)
         lane.train_seconds, lane.tokens, total = lane.train_seconds + elapsed, lane.tokens + tokens, total + tokens

@@ -8,9 +8,10 @@ import pytest
 import torch
 from torch import nn
 
-from src.adapters.attach import attach, detach, make_adapters
+from src.adapters.attach import attach, detach
 from src.adapters.lora_linear import Roster
-from src.adapters.projections import Projection, find_projections, select_projections
+from src.adapters.projections import find_projections, select_projections
+from src.adapters.start import FrozenWeights, make_adapters
 from src.spec import LoraSpec
 from tests.tiny import CONFIGS, tiny, token_ids
 
@@ -18,12 +19,13 @@ from tests.tiny import CONFIGS, tiny, token_ids
 def adapted(model_type, targets="all", *, ranks=(3,), dropout=0.0, init="kaiming"):
     """A tiny model with one lane for each rank and random B, so that adapters matter; its roster and adapters."""
     model = tiny(model_type).requires_grad_(False)
-    projections = select_projections(find_projections(model, model_type), targets)
+    projections = select_projections(find_projections(model, model.config), targets)
     roster = Roster(lanes=tuple(range(len(ranks))))
     lanes = []
     for lane, rank in enumerate(ranks):
         lora = LoraSpec(targets, rank, None, alpha=6.0, dropout=dropout, init=init)
-        adapters = make_adapters(projections, lora, rank, lane, device=torch.device("cpu"), dtype=torch.float64)
+        weights = FrozenWeights(model)
+        adapters = make_adapters(projections, [rank] * len(projections), lora, lane, weights, dtype=torch.float64)
         generator = torch.Generator().manual_seed(100 + lane)
         for adapter in adapters.values():
             nn.init.normal_(adapter.b, generator=generator)
@@ -175,27 +177,3 @@ def test_dropout_keeps_the_expectation_and_is_off_outside_training():
     torch.testing.assert_close(mean, plain, rtol=0, atol=0.35)
     roster.training = False
     assert torch.equal(layer(x), plain)
-
-
-@pytest.mark.parametrize("init", ["gaussian", "kaiming"])
-def test_the_start_changes_nothing_and_is_drawn_for_each_projection(init):
-    model = tiny("bert").requires_grad_(False)
-    projections = find_projections(model, "bert")
-    lora = LoraSpec("all", 4, None, 8.0, init=init)
-    adapters = make_adapters(projections, lora, 4, 7, device=torch.device("cpu"), dtype=torch.float64)
-    ids = token_ids(2, 7)
-    before = hidden(model, ids)
-    attach(model, [(projections, adapters)], Roster(lanes=(0,)))
-    assert torch.equal(hidden(model, ids), before)
-    starts = [adapter.a for adapter in adapters.values()]
-    assert all(not torch.equal(starts[0], other) for other in starts[1:] if other.shape == starts[0].shape)
-    subset = make_adapters(projections[:1], lora, 4, 7, device=torch.device("cpu"), dtype=torch.float64)
-    assert torch.equal(subset[projections[0].key].a, starts[0])
-
-
-@pytest.mark.parametrize(("init", "std"), [("gaussian", 1 / 64**0.5), ("kaiming", 1 / (3 * 64) ** 0.5)])
-def test_the_start_of_a_has_the_documented_spread(init, std):
-    projection = Projection("q", 0, "x", 64, 64, 0, 64, transposed=False)
-    lora = LoraSpec("q", 64, None, 64.0, init=init)
-    made = make_adapters([projection], lora, 64, 0, device=torch.device("cpu"), dtype=torch.float32)
-    assert made["x.q"].a.std().item() == pytest.approx(std, rel=0.05)

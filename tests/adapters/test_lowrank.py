@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from src.adapters.lowrank import LowRank, Term, lane_linear
+from src.adapters.lowrank import LowRank, Term, adapted_norms, lane_linear
+from src.adapters.rows import Rows
 
 
 def make_terms(generator: torch.Generator, *, dropout: float = 0.0) -> list[Term]:
@@ -17,7 +18,7 @@ def make_terms(generator: torch.Generator, *, dropout: float = 0.0) -> list[Term
         a = nn.Parameter(torch.randn(rank, 5, generator=generator, dtype=torch.float64))
         b = nn.Parameter(torch.randn(d_out, rank, generator=generator, dtype=torch.float64))
         keep = torch.rand(6, 5, generator=generator) > dropout if dropout else None
-        terms.append(Term(block, LowRank(a, b, 2.0 / rank, start, dropout), keep))
+        terms.append(Term(block, LowRank(a, b, 2.0 / rank, Rows(start, d_out), dropout), keep))
     return terms
 
 
@@ -27,7 +28,7 @@ def dense(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor, terms: list
     for term in terms:
         keep = 1.0 if term.keep is None else term.keep.double() / (1 - term.adapter.dropout)
         delta = torch.zeros(12, 5, dtype=x.dtype)
-        delta[term.outputs] = term.adapter.scale * term.adapter.b @ term.adapter.a
+        delta[term.adapter.rows.index()] = term.adapter.scale * term.adapter.b @ term.adapter.a
         blocks[term.block] = blocks[term.block] + (rows[term.block] * keep) @ delta.T
     return torch.stack(blocks).reshape(*x.shape[:-1], 12)
 
@@ -89,7 +90,7 @@ def test_zero_padded_rank_is_exact(parts):
         nn.Parameter(torch.cat([a, torch.zeros(4, 5, dtype=a.dtype)])),
         nn.Parameter(torch.cat([b, torch.zeros(8, 4, dtype=b.dtype)], dim=1)),
         small.adapter.scale,
-        small.adapter.start,
+        small.adapter.rows,
         0.0,
     )
     padded = lane_linear(x, weight, bias, [Term(2, wide, None)], 3)
@@ -107,3 +108,69 @@ def test_a_lane_with_nan_leaves_the_others_bitwise_unchanged(parts):
         terms[2].adapter.b.fill_(float("nan"))
     after = lane_linear(x, weight, bias, terms, 3)
     assert torch.equal(before[:4], after[:4]) and after[4:].isnan().any()
+
+
+def dora_terms(weight: torch.Tensor, generator: torch.Generator) -> list[Term]:
+    """Lane 0: a magnitude on a slice, dropout and an origin; lane 2: interleaved rows with a magnitude and without."""
+
+    def factor(*shape: int) -> nn.Parameter:
+        return nn.Parameter(torch.randn(*shape, generator=generator, dtype=torch.float64))
+
+    def term(block: int, rows: Rows, rank: int, *, magnitude: bool, origin: bool = False) -> list[Term]:
+        start = LowRank(factor(rank, 5), factor(rows.size, rank), -0.5, rows, 0.0) if origin else None
+        own = factor(rows.size) if magnitude else None
+        adapter = LowRank(factor(rank, 5), factor(rows.size, rank), 0.5, rows, 0.3, own, start)
+        part = rows.take(weight, 0)
+        norms = adapted_norms(adapter, part, part.square().sum(dim=1)).detach() if magnitude else None
+        keep = torch.rand(6, 5, generator=generator) > 0.3
+        first = [] if start is None else [Term(block, start, None)]
+        return [*first, Term(block, adapter, keep, norms)]
+
+    return [
+        *term(0, Rows(2, 6), 2, magnitude=True, origin=True),
+        *term(2, Rows(0, 6, blocks=2, stride=6), 3, magnitude=True),
+        *term(2, Rows(3, 6, blocks=2, stride=6), 1, magnitude=False),
+    ]
+
+
+def test_magnitudes_against_the_dense_form(parts):
+    """(m / ||W0 + sBA||) (W0 x + s B A drop(x)) + b on the letter's own rows (Liu et al. 2024, eq. 5)."""
+    generator, x, weight, bias = parts
+    terms = dora_terms(weight, generator)
+    blocks = []
+    for block, rows in enumerate(x.reshape(3, 6, 5)):
+        out = rows @ weight.T
+        for t in (t for t in terms if t.block == block):
+            keep = 1.0 if t.keep is None else t.keep.double() / 0.7
+            part = (rows * keep) @ (t.adapter.scale * t.adapter.b @ t.adapter.a).T
+            out = out.index_add(1, t.adapter.rows.index(), part)
+        for t in (t for t in terms if t.block == block and t.norms is not None):
+            gain = torch.ones(12, dtype=x.dtype).index_put((t.adapter.rows.index(),), t.adapter.magnitude / t.norms)
+            out = out * gain
+        blocks.append(out + bias)
+    torch.testing.assert_close(lane_linear(x, weight, bias, terms, 3), torch.stack(blocks).reshape(6, 3, 12))
+
+
+def test_gradcheck_with_magnitudes_origins_and_interleaved_rows(parts):
+    generator, x, weight, bias = parts
+    terms = dora_terms(weight, generator)
+    leaves = [p for t in terms for p in (t.adapter.a, t.adapter.b, t.adapter.magnitude) if p is not None]
+    assert torch.autograd.gradcheck(lambda x, *_: lane_linear(x, weight, bias, terms, 3), (x, *leaves))
+
+
+def test_norms_from_the_factors_are_those_of_the_dense_sum(parts):
+    generator, _, weight, _ = parts
+    for term in dora_terms(weight, generator):
+        part = term.adapter.rows.take(weight, 0)
+        norms = adapted_norms(term.adapter, part, part.square().sum(dim=1))
+        torch.testing.assert_close(norms, torch.linalg.vector_norm(part + term.adapter.delta(), dim=1))
+
+
+def test_an_origin_is_frozen_and_taken_away(parts):
+    generator, _, weight, _ = parts
+    adapter = dora_terms(weight, generator)[1].adapter
+    assert adapter.origin is not None
+    by_hand = 0.5 * adapter.b @ adapter.a - 0.5 * adapter.origin.b @ adapter.origin.a
+    torch.testing.assert_close(adapter.delta(), by_hand.detach())
+    a, b = adapter.factors()
+    assert (len(a), b.shape[1]) == (4, 4)

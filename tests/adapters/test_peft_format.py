@@ -13,7 +13,8 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from src.adapters.lowrank import LowRank
-from src.adapters.peft_format import PeftAdapter, from_peft, read_peft, to_peft
+from src.adapters.peft_format import PeftAdapter, to_peft
+from src.adapters.peft_import import from_peft, read_peft
 from src.data import IGNORED, Batch, collate
 from src.errors import HarnessError
 from src.experiment.artifacts import save_lane
@@ -131,10 +132,10 @@ def test_fused_factors_equal_the_letters_side_by_side() -> None:
         return torch.nn.Parameter(torch.randn(*shape, generator=draw, dtype=torch.float64))
 
     adapters = {
-        p.key: LowRank(factor(rank, 16), factor(16, rank), 2.0, p.start, 0.0)
+        p.key: LowRank(factor(rank, 16), factor(16, rank), 2.0, p.rows, 0.0)
         for rank, p in zip((2, 3), projections, strict=True)
     }
-    made = to_peft(projections, adapters, prefix="", source="x", causal_lm=False)
+    made = to_peft(projections, adapters, weight_of=torch.empty, prefix="", source="x", task_type=None)
     a, b = (made.tensors[f"base_model.model.h.0.attn.c_attn.lora_{matrix}.weight"] for matrix in "AB")
     assert (tuple(a.shape), tuple(b.shape)) == ((5, 16), (48, 5))
     scale = made.config["lora_alpha"] / made.config["r"]
@@ -155,7 +156,7 @@ def test_what_was_saved_comes_back(tmp_path: Path, model_type: str, kind: TaskKi
     assert loaded.adapters.keys() == ours.adapters[1].keys()
     for key, adapter in ours.adapters[1].items():
         back = loaded.adapters[key]
-        assert (back.a.shape, back.start, back.dropout) == (adapter.a.shape, adapter.start, 0.1)
+        assert (back.a.shape, back.rows, back.dropout) == (adapter.a.shape, adapter.rows, 0.1)
         torch.testing.assert_close(back.delta(), adapter.delta(), rtol=0, atol=1e-14)
 
 
@@ -191,7 +192,7 @@ def test_delta_w_of_an_adapter_from_elsewhere_is_pefts_own(
         if layer is not None:
             delta = layer.get_delta_weight("default")
             delta = delta.T if p.transposed else delta
-            expected = delta[p.start : p.start + p.d_out]
+            expected = p.rows.take(delta, 0)
             torch.testing.assert_close(loaded.adapters[p.key].delta(), expected, rtol=1e-12, atol=1e-12)
             seen.add(p.module)
     assert len(seen) == len(theirs)
@@ -210,13 +211,13 @@ def stored(**changes: Any) -> PeftAdapter:
     ("changes", "message"),
     [
         ({"peft_type": "IA3"}, "peft_type is 'IA3', not LORA"),
-        ({"use_dora": True}, "DoRA"),
+        ({"use_dora": True}, "needs a lora_magnitude_vector of 16 numbers"),
         ({"init_lora_weights": "pissa_niter_4"}, "changes the base"),
         ({"lora_alpha": None}, "lora_alpha"),
         ({"alpha_pattern": {"(": 3}}, "alpha_pattern"),
         ({"A": torch.ones(2, 17)}, "are 2 x 17 and 16 x 2, not r x 16 and 16 x r"),
         ({"B": torch.ones(16, 3)}, "does not fit"),
-        ({"B": None}, "only one of lora_A and lora_B"),
+        ({"B": None}, "has not both lora_A and lora_B"),
         ({"A": torch.full((2, 16), torch.nan)}, "damaged"),
     ],
 )

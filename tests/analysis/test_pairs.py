@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from src.adapters.attach import make_adapters
+from src.adapters.start import FrozenWeights, make_adapters, starting_a
 from src.analysis.pairs import SEED_PAIRS, find_pairs, first_seeds
 from src.analysis.subjects import Candidate, Subject
 from src.records import RunPaths
@@ -58,7 +58,7 @@ def test_adapters_from_elsewhere_are_compared_as_of_different_seeds() -> None:
     folders = [Subject(name, (), {}, rank, None, ()) for name, rank in (("a", 4), ("b", 4), ("c", 8))]
     assert names(folders) == [("ranks", "a", "c"), ("seeds", "a", "b")]
     assert first_seeds(folders) == folders
-    assert folders[0].starts() is None
+    assert folders[0].starts() == {}
 
 
 def test_first_seeds_keep_one_for_each_configuration_and_rank() -> None:
@@ -71,15 +71,14 @@ def test_a_subjects_start_is_what_its_run_started_from() -> None:
     projections = tuple(p for p in base.projections if p.letter in "qv")
     bare = subject(rank=4, seed=3)
     assert bare.candidate is not None
-    lora, cpu = bare.candidate.spec.lora, torch.device("cpu")
-    expected = make_adapters(projections, lora, 4, 3, device=cpu, dtype=torch.float32)
+    ranks, weights = [4] * len(projections), FrozenWeights(base.backbone)
+    expected = make_adapters(projections, ranks, bare.candidate.spec.lora, 3, weights, dtype=torch.float32)
     starts = Subject("x", projections, expected, 4, bare.candidate, ()).starts()
-    assert starts is not None
-    assert all(torch.equal(starts[key].a, adapter.a) for key, adapter in expected.items())
+    assert all(torch.equal(starts[key], adapter.a) for key, adapter in expected.items())
 
 
 def test_ranks_of_one_seed_start_from_nested_rows() -> None:
     """Why the column `start` is there."""
-    base, cpu, lora = tiny_base("bert"), torch.device("cpu"), make_spec().lora
-    small, large = (make_adapters(base.projections, lora, rank, 0, device=cpu, dtype=torch.float32) for rank in (2, 8))
-    assert all(torch.equal(adapter.a, large[key].a[:2]) for key, adapter in small.items())
+    base, lora = tiny_base("bert"), make_spec().lora
+    small, large = (starting_a(base.projections, [rank] * len(base.projections), lora, 0) for rank in (2, 8))
+    assert all(torch.equal(large[key][:2], a) for key, a in small.items())

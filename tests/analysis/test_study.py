@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from src.adapters.peft_format import from_peft, read_peft
+from src.adapters.peft_import import from_peft, read_peft
 from src.analysis.base_svd import svd_of, weight_of
 from src.analysis.behaviour import Probe
 from src.analysis.questions import truncation_rows
@@ -212,6 +212,16 @@ def test_a_language_model_with_fused_weights_and_one_cell(tmp_path: Path, target
     assert row["measure"] == "loss"
     # A random model of 100 words knows nothing: log 100 nats a token.
     assert row["before"] == pytest.approx(4.6, abs=0.5) and row["after"] != row["before"]
+    assert {row["metric"] for row in analysis.tables["truncation"].rows()} == {"loss"}
+
+
+def test_an_encoder_decoder_is_analysed_in_all_its_stacks(tmp_path: Path) -> None:
+    done = train(tmp_path, "t5", "seq2seq", lambda place: [place.spec("qv", 2, stacks="decoder", **STEPS)])
+    analysis = done.analyse()
+    assert analysis.notes == []
+    (row,) = analysis.tables["forgetting"].rows()
+    assert (row["measure"], row["before"]) == ("cosine", 1.0)
+    assert 0 < row["after"] < 1  # the encoder is as it was, so these are the decoder's states
     assert {row["metric"] for row in analysis.tables["truncation"].rows()} == {"loss"}
 
 

@@ -5,18 +5,23 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import re
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
 from omegaconf import OmegaConf
 
+from src.comparison.method import FULL, HEAD, adapts, method_of
 from src.config import to_settings, to_spec
 from src.config.compose import CONF, compose_config
 from src.config.schema import GROUPS, Config, TrackingConfig
 from src.spec import RunSpec, TaskSpec, run_id
 
 SWEEPS = CONF.parent / "sweeps"
-# Target sets x ranks x learning rates x seeds, and the baselines, which have neither rank nor learning rate.
+# Target sets or methods x ranks x learning rates x seeds, and the baselines, which have neither rank nor learning rate.
 NUM_CELLS = {
     "grid": 8,
     "which_matrices": 7 * 3 * 3 + 3,
@@ -25,7 +30,10 @@ NUM_CELLS = {
     "subspace": 2 * 3 * 2,
     "amplification": 2 * 3 * 3,
     "small_data": 3 * (2 * 3 * 3 + 3),
+    "methods": (5 + 6) * 5 * 3 + 3,
+    "intrinsic_dimension": (5 + 5 + 1) * 5 * 3 + 3,
 }
+RATES = {"methods": 5, "intrinsic_dimension": 5}
 OPTIONS = sorted(f"{path.parent.name}={path.stem}" for path in CONF.glob("*/*.yaml") if path.parent.name != "sweep")
 FILES = sorted(path for folder in (CONF, SWEEPS) for path in folder.rglob("*.yaml") if path.parent != CONF / "sweep")
 # A key with a value of its own; the text after ` #` explains it, or a comment line above.
@@ -44,12 +52,28 @@ def explained(path: Path) -> dict[str, bool]:
     return found
 
 
+@cache
 def cells(name: str) -> list[RunSpec]:
-    """What a sweep file expands to."""
+    """What a sweep file expands to, by Hydra's own grammar."""
     params = OmegaConf.load(SWEEPS / f"{name}.yaml").hydra.sweeper.params
-    axes = [[f"{key}={value}" for value in str(values).split(",")] for key, values in params.items()]
+    overrides = OverridesParser.create().parse_overrides([f"{key}={values}" for key, values in params.items()])
+    values = {override.get_key_element(): values_of(override) for override in overrides}
+    seeds = values.pop("seed", [0])  # merging takes a while, and a seed is only a number
+    axes = [[part(name, key, value) for value in own] for key, own in values.items()]
     base = compose_config([f"+sweep={name}"])
-    return [to_spec(OmegaConf.merge(base, OmegaConf.from_dotlist(list(cell)))) for cell in itertools.product(*axes)]
+    specs = [to_spec(OmegaConf.merge(base, *cell)) for cell in itertools.product(*axes)]
+    return [dataclasses.replace(spec, seed=int(seed)) for spec in specs for seed in seeds]
+
+
+def values_of(override: Override) -> list[Any]:
+    return list(override.sweep_iterator()) if override.is_sweep_override() else [override.value()]
+
+
+def part(name: str, key: str, value: Any) -> Any:
+    """What one value of an axis changes: an option of a group, several keys of it, or one key."""
+    if key in GROUPS and isinstance(value, str):
+        return OmegaConf.masked_copy(compose_config([f"+sweep={name}", f"{key}={value}"]), [key])
+    return OmegaConf.create({key: value}) if key in GROUPS else OmegaConf.from_dotlist([f"{key}={value}"])
 
 
 @pytest.mark.parametrize("option", OPTIONS)
@@ -94,15 +118,25 @@ def test_grid_is_the_main_command() -> None:
 @pytest.mark.parametrize("name", sorted(set(NUM_CELLS) - {"grid"}))
 def test_named_studies_have_learning_rates_and_seeds_in_pairs(name: str) -> None:
     """For each configuration the same learning rates, for each of these the same seeds; the head has its own rate."""
-    tried: dict[tuple[str, int | None, int | None], set[tuple[float, int]]] = {}
+    tried: dict[str, set[tuple[float, int]]] = {}
     for spec in cells(name):
-        if spec.lora.targets != "none":
-            key = (spec.lora.targets, spec.lora.rank, spec.task.train_size)
-            tried.setdefault(key, set()).add((spec.optim.lr, spec.seed))
+        if adapts(spec):
+            alike = dataclasses.replace(spec, seed=0, optim=dataclasses.replace(spec.optim, lr=1.0))
+            tried.setdefault(run_id(alike), set()).add((spec.optim.lr, spec.seed))
     pairs = set.union(*tried.values())
     assert all(own == pairs for own in tried.values())
-    assert len({lr for lr, _ in pairs}) == 3
+    assert len({lr for lr, _ in pairs}) == RATES.get(name, 3)
     assert len({spec.optim.head_lr for spec in cells(name)}) == 1
+
+
+def test_methods_have_one_budget_and_intrinsic_dimension_has_a_rank_curve_beside_it() -> None:
+    methods = {method_of(spec): spec for spec in cells("methods")}
+    assert len(methods) == 12
+    unsized = {FULL, HEAD, "BitFit"}
+    assert {spec.lora.budget for name, spec in methods.items() if name not in unsized} == {73728}
+    curves = [(spec.method.size, spec.lora.rank) for spec in cells("intrinsic_dimension")]
+    assert {size for size, _ in curves} == {None, 64, 256, 1024, 4096, 16384}
+    assert {rank for _, rank in curves} == {None, 1, 2, 4, 8, 64}
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: "/".join(path.parts[-2:]))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import string
 from pathlib import Path
 from typing import Any, get_args
@@ -18,7 +19,11 @@ from src.errors import ConfigError
 from src.spec import (
     LETTERS,
     METRICS,
+    SIZED,
+    FrozenMap,
     LoraSpec,
+    MethodName,
+    MethodSpec,
     ModelSpec,
     OptimSpec,
     RunSpec,
@@ -30,7 +35,8 @@ from src.spec import (
     run_id,
     to_dict,
 )
-from src.spec.run import DType, Init, Pooling, Schedule
+from src.spec.run import DType, Fill, Init, Pooling, Schedule
+from src.spec.validate import STACKS
 
 # Without $, which begins an interpolation in a config.
 TEXT = st.text(string.printable.replace("$", "") + "äß€", min_size=1).filter(lambda text: text != "???")
@@ -38,6 +44,8 @@ COUNT = st.integers(1, 10**12)
 SHARE = st.floats(0, 1, exclude_max=True)
 POSITIVE = st.floats(0, exclude_min=True, allow_infinity=False)
 SEED = st.integers(0, 2**32 - 1)
+# What a rank of lora.ranks can be given to: letters, layers, or both.
+PLACES = st.sampled_from(["q", "kv", "3", "0-5", "q/2", "ugd/10-20"])
 
 
 def maybe(strategy: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
@@ -47,7 +55,8 @@ def maybe(strategy: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
 @st.composite
 def tasks(draw: st.DrawFn) -> TaskSpec:
     kind = draw(st.sampled_from(sorted(METRICS)))
-    template = TEXT if kind == "causal_lm" else maybe(TEXT)
+    writes = kind in {"causal_lm", "seq2seq"}
+    template = TEXT if writes else maybe(TEXT)
     sizes = dict.fromkeys(("train_size", "validation_size", "test_size"), maybe(COUNT))
     optional = dict.fromkeys(("test_path", "subset", "text_pair", "validation_split", "test_split"), maybe(TEXT))
     return draw(
@@ -63,6 +72,12 @@ def tasks(draw: st.DrawFn) -> TaskSpec:
             split_seed=SEED,
             max_length=st.integers(4, 10**6),
             metric=st.sampled_from(METRICS[kind]),
+            image=st.none() if writes else maybe(TEXT),
+            generate=st.booleans() if writes else st.just(False),
+            beams=COUNT,
+            length_penalty=st.floats(allow_nan=False, allow_infinity=False),
+            no_repeat_ngram=COUNT,
+            max_new_tokens=COUNT,
             **sizes,
             **optional,
         )
@@ -83,14 +98,38 @@ def loras(draw: st.DrawFn) -> LoraSpec:
             dropout=SHARE,
             init=st.sampled_from(get_args(Init)),
             layers=maybe(st.tuples(st.integers(0, 99), st.integers(0, 99)).map(lambda ends: f"{ends[0]}-{ends[1]}")),
+            dora=st.booleans(),
+            rslora=st.booleans(),
+            b_lr_ratio=POSITIVE,
+            ranks=maybe(st.dictionaries(PLACES, COUNT, min_size=1).map(FrozenMap)) if has_rank else st.none(),
+            fill=st.just("none") if has_rank else st.sampled_from(get_args(Fill)),
+            stacks=maybe(st.lists(st.sampled_from(STACKS), min_size=1, unique=True).map("+".join)),
         )
     )
 
 
 @st.composite
+def methods(draw: st.DrawFn, lora: LoraSpec) -> MethodSpec:
+    """One that has what it needs: a size exactly where there is no budget."""
+    name = draw(st.sampled_from(get_args(MethodName)))
+    if name == "lora_prefix" and lora.targets == "none":
+        name = "prefix"
+    sized = name == "lora_prefix" or (name in SIZED and lora.budget is None)
+    return MethodSpec(name, draw(COUNT) if sized else None, draw(st.booleans()))
+
+
+@st.composite
 def specs(draw: st.DrawFn) -> RunSpec:
     task = draw(tasks())
-    model = st.builds(ModelSpec, path=TEXT, revision=maybe(TEXT), pooling=st.sampled_from(get_args(Pooling)))
+    if task.image is not None:
+        task = dataclasses.replace(task, text_pair=None)
+    model = st.builds(
+        ModelSpec,
+        path=TEXT,
+        revision=maybe(TEXT),
+        pooling=st.sampled_from(get_args(Pooling) if task.image is None else ("mean", "first")),
+        projections=maybe(st.dictionaries(st.sampled_from(LETTERS), TEXT, min_size=1).map(FrozenMap)),
+    )
     optim = st.builds(
         OptimSpec,
         lr=POSITIVE,
@@ -116,7 +155,8 @@ def specs(draw: st.DrawFn) -> RunSpec:
         eval_batch_size=COUNT,
         checkpoint_every=COUNT,
     )
-    return normalise(RunSpec(draw(model), task, draw(loras()), draw(optim), draw(trainer), draw(SEED)))
+    lora = draw(loras())
+    return normalise(RunSpec(draw(model), task, lora, draw(optim), draw(trainer), draw(SEED), draw(methods(lora))))
 
 
 def config_of(*parts: dict[str, Any]) -> DictConfig:

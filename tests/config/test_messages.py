@@ -19,12 +19,12 @@ from src.errors import ConfigError, HarnessError, InterruptedRunError
         ("tracking=foo", "tracking is 'foo'; allowed: none, wandb."),
         (
             "+sweep=foo",
-            "sweep is 'foo'; allowed: amplification, grid, rank_curve, small_data, subspace, what_rank,",
+            "sweep is 'foo'; allowed: amplification, grid, intrinsic_dimension, methods, rank_curve,",
         ),
         ("optim.lrr=1", "There is no key optim.lrr; did you mean optim.lr? Keys there: lr, head_lr, weight_decay,"),
         (
             "modle=gpt2",
-            "There is no key modle; did you mean model? Keys there: cache_dir, device, halving, lora, model,",
+            "There is no key modle; did you mean model? Keys there: cache_dir, device, halving, lora, method,",
         ),
         ("hydra.foo=1", "There is no key hydra.foo."),
         ("lora.rank.x=3", "lora.rank is '3'; allowed: a whole number, or null."),

@@ -8,14 +8,14 @@ from pathlib import Path
 import pytest
 import yaml
 
-from src.spec import LoraSpec, ModelSpec, OptimSpec, RunSpec, TaskSpec, TrainerSpec, normalise
+from src.spec import TEXT_KINDS, LoraSpec, ModelSpec, OptimSpec, RunSpec, TaskSpec, TrainerSpec, normalise
 
 FILES = sorted((Path(__file__).resolve().parents[2] / "conf" / "task").glob("*.yaml"))
 GLUE = {"cola", "sst2", "mrpc", "qqp", "stsb", "mnli", "qnli", "rte"}
 
 
 def test_the_promised_tasks_are_there() -> None:
-    assert {file.stem for file in FILES} >= {"r52", "r8", "newsgroups20", "pydoc", "e2e_nlg", *GLUE}
+    assert {file.stem for file in FILES} >= {"r52", "r8", "newsgroups20", "pydoc", "pydoc_seq2seq", "e2e_nlg", *GLUE}
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
@@ -36,7 +36,7 @@ def test_file(file: Path) -> None:
     if file.stem == "own":  # for all kinds of tasks, so it names every key
         assert set(values) == {field.name for field in dataclasses.fields(TaskSpec)}
         return
-    unused = {"text", "text_pair", "label"} if task.kind == "causal_lm" else {"prompt", "completion"}
+    unused = {"text", "text_pair", "label"} if task.kind in TEXT_KINDS else {"prompt", "completion"}
     assert not unused & set(values)
     assert set(values) <= {field.name for field in dataclasses.fields(TaskSpec)}
 

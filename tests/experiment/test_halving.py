@@ -11,7 +11,7 @@ import pytest
 from src.experiment.halving import judge, rung_steps
 from src.experiment.resolve import Cell, resolve_cells
 from src.records import Elimination, HistoryPoint, Metrics, RunRecord
-from src.spec import HalvingSpec, RunSpec
+from src.spec import HalvingSpec, MethodSpec, RunSpec, normalise
 from tests.experiment.workplace import Workplace, build
 from tests.record_factory import make_record
 
@@ -103,6 +103,16 @@ def test_scope_decides_who_competes(place: Workplace) -> None:
     found = [record_at(cell, score) for cell, score in zip(cells, (0.9, 0.8, 0.2, 0.1, 0.01), strict=True)]
     assert verdicts(cells, found).keys() == {1, 3}
     assert verdicts(cells, found, scope="all").keys() == {2, 3}
+
+
+def test_every_method_competes_with_itself(place: Workplace) -> None:
+    """LoRA, BitFit and a random subspace of two sizes, at two rates each; the head alone never competes."""
+    methods = [MethodSpec(), MethodSpec("bitfit"), MethodSpec("random_subspace", 8), MethodSpec("random_subspace", 16)]
+    specs = [dataclasses.replace(place.spec(lr=lr), method=method) for method in methods for lr in (1e-3, 1e-2)]
+    cells = cells_of(place, [*map(normalise, specs), place.spec("none")])
+    scores = (0.9, 0.8, 0.2, 0.1, 0.3, 0.4, 0.6, 0.5, 0.01)
+    found = [record_at(cell, score) for cell, score in zip(cells, scores, strict=True)]
+    assert verdicts(cells, found).keys() == {1, 3, 4, 7}
 
 
 def test_alpha_is_tuned_like_the_learning_rate(place: Workplace) -> None:

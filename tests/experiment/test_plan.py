@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -63,6 +64,19 @@ def test_cells_of_one_seed_stand_side_by_side(many: list[Cell]) -> None:
     (pack, *_) = plan_packs(many, 8, NOWHERE)
     assert [cell.spec.seed for cell in pack] == [0, 0, 0, 1, 1, 1]
     assert [len({cell.spec.seed for cell in p}) for p in plan_packs(many, 3, NOWHERE)] == [1] * 6
+
+
+def test_cells_whose_matrices_meet_rows_of_the_whole_batch_train_alone(many: list[Cell]) -> None:
+    shared = [
+        dataclasses.replace(cell, setup=dataclasses.replace(cell.setup, projections=tuple(
+            dataclasses.replace(p, shared_rows=p.letter == "v") for p in cell.setup.projections
+        )))
+        for cell in many[:12]
+    ]  # fmt: skip
+    packs = plan_packs(shared, 8, NOWHERE)
+    alone = [cell for cell in shared if "v" in cell.spec.lora.targets]
+    assert alone and all(len(pack) == 1 for pack in packs if pack[0] in alone)
+    assert {len(pack) for pack in packs if pack[0] not in alone} == {2}
 
 
 def test_what_only_shapes_a_lane_does_not_part_cells(place: Workplace) -> None:

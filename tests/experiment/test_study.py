@@ -18,7 +18,7 @@ from src.errors import BadCellsError, ConfigError, HarnessError, WriteError
 from src.experiment.study import run_study
 from src.models.loading import load_tokenizer
 from src.records import StudyPaths, read_record
-from src.spec import ModelSpec, RunSpec, TaskKind, run_spec_from_dict, to_dict
+from src.spec import TEXT_KINDS, ModelSpec, RunSpec, TaskKind, run_spec_from_dict, to_dict
 from tests.experiment.workplace import STUDY, Workplace, build, record_of, results, snapshot
 from tests.tiny import tiny
 from tests.tiny_files import write_csv
@@ -201,7 +201,9 @@ def test_pack_size_does_not_matter(place: Workplace, tmp_path: Path) -> None:
         torch.testing.assert_close(other, found[0], rtol=1e-10, atol=1e-10)
 
 
-@pytest.mark.parametrize(("kind", "model_type"), [("regression", "roberta"), ("causal_lm", "llama")])
+@pytest.mark.parametrize(
+    ("kind", "model_type"), [("regression", "roberta"), ("causal_lm", "llama"), ("seq2seq", "bart")]
+)
 def test_other_kinds_of_task_go_the_same_way(kind: TaskKind, model_type: str, tmp_path: Path) -> None:
     place = build(tmp_path, model_type, kind)
     specs = [place.spec("qv"), place.spec("none")]
@@ -211,7 +213,7 @@ def test_other_kinds_of_task_go_the_same_way(kind: TaskKind, model_type: str, tm
     assert adapted["metrics"]["validation"][specs[0].task.metric] is not None
     assert adapted["metrics"]["test"]["loss"] is not None
     assert plain["params"]["adapter"] == 0
-    if kind == "causal_lm":  # nothing to train: the base itself, measured
+    if kind in TEXT_KINDS:  # nothing to train: the base itself, measured
         assert (plain["time"]["tokens"], plain["params"]["head"]) == (0, 0)
         assert len(plain["metrics"]["history"]) == 1
         assert adapted["metrics"]["test"]["loss"] < plain["metrics"]["test"]["loss"]

@@ -12,6 +12,7 @@ from typing import Any
 from src.experiment.resolve import resolve_cells
 from src.records import RunPaths, StudyPaths
 from src.spec import (
+    TEXT_KINDS,
     LoraSpec,
     ModelSpec,
     OptimSpec,
@@ -40,8 +41,8 @@ class Workplace:
 
     def spec(self, targets: str = "qv", rank: int | None = 2, *, seed: int = 0, **changes: Any) -> RunSpec:
         """Twelve steps of a tiny run; `changes` are fields of the task's, LoRA's, optimiser's or trainer's spec."""
-        metric = {"classification": "accuracy", "regression": "mse", "causal_lm": "loss"}[self.kind]
-        templates = {"prompt": "{text}", "completion": " {label}"} if self.kind == "causal_lm" else {}
+        metric = {"classification": "accuracy", "regression": "mse"}.get(self.kind, "loss")
+        templates = {"prompt": "{text}", "completion": " {label}"} if self.kind in TEXT_KINDS else {}
         values: dict[str, dict[str, Any]] = {
             "task": {"path": str(self.data), "kind": self.kind, "test_split": None, "max_length": 16, "metric": metric,
                      "validation_size": 12, "test_size": 12, **templates},
@@ -68,7 +69,7 @@ class Workplace:
 
 def build(root: Path, model_type: str = "bert", kind: TaskKind = "classification") -> Workplace:
     """Make the model and the data."""
-    model = save_model(root / "model", model_type, causal_lm=kind == "causal_lm")
+    model = save_model(root / "model", model_type, causal_lm=kind == "causal_lm", seq2seq=kind == "seq2seq")
     labels = ("1.0", "2.0", "4.0") if kind == "regression" else ("red", "green", "blue")
     return Workplace(model, write_csv(root / "data.csv", labels=labels), root / "cache", kind)
 

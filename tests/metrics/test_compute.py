@@ -15,8 +15,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from src.metrics import compute_metrics, language_metrics
-from src.spec import METRICS
+from src.metrics import compute_metrics, language_metrics, text_metrics
+from src.spec import METRICS, TEXT_KINDS, TEXT_METRICS
 
 ROOT = Path(__file__).resolve().parents[2]
 PAIRS = st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3)), min_size=1, max_size=40)
@@ -84,9 +84,10 @@ def test_every_metric_of_the_spec_is_computed() -> None:
     computed = {
         "classification": {*compute_metrics("classification", [0, 1], [0, 1]), "loss"},
         "regression": {*compute_metrics("regression", [0.0, 1.0], [0.0, 1.0]), "loss"},
-        "causal_lm": set(language_metrics(1.0, 1, 1)),
+        **{kind: set(language_metrics(1.0, 1, 1)) for kind in TEXT_KINDS},
     }
     assert {kind: set(names) for kind, names in METRICS.items()} == computed
+    assert set(text_metrics(["a"], [["a"]])) == set(TEXT_METRICS)
 
 
 @pytest.mark.parametrize(("predictions", "references"), [([], []), ([1], [1, 0])])

@@ -7,8 +7,8 @@ import torch
 
 from src.errors import HarnessError
 from src.models import latency
-from src.models.adapter_layers import AdapterLayers
 from src.models.latency import Variants, measure
+from src.models.methods.adapter_layers import AdapterLayers
 from tests.tiny import tiny_base, tiny_cell, tiny_data, token_ids
 
 
@@ -59,6 +59,6 @@ def test_what_computes_something_else_is_not_timed(variants: Variants, monkeypat
     monkeypatch.undo()
     layers: AdapterLayers = variants.layers["Lin layers"]
     with torch.no_grad():
-        layers._layers[0].up.bias += torch.arange(16)
+        next(iter(layers.layers.values())).up.bias += torch.arange(16)
     with pytest.raises(HarnessError, match="not: the outputs of the base, and with untrained Lin layers"):
         measure(variants, 2, 7, rounds=5)

@@ -13,20 +13,22 @@ import gguf
 import pytest
 import torch
 import transformers
-from transformers import T5Config
+from transformers import AlbertConfig, AlbertModel
 
 from src.errors import ConfigError, HarnessError
 from src.models.loading import (
     Base,
     check_length,
+    freeze,
     load_base,
     load_tokenizer,
     local_source,
     max_positions,
     outline,
 )
-from src.spec import ModelSpec, TaskKind
+from src.spec import FrozenMap, ModelSpec, TaskKind
 from tests.tiny import CONFIGS, tiny, tiny_base, token_ids
+from tests.tiny_architectures import CASES
 from tests.tiny_files import save_model, word_tokenizer
 
 CPU = torch.device("cpu")
@@ -133,10 +135,6 @@ def without_tokenizer(folder: Path) -> None:
     tiny("bert").save_pretrained(folder)
 
 
-def unknown_architecture(folder: Path) -> None:
-    T5Config(d_model=16, d_kv=4, d_ff=8, num_layers=1, num_heads=4).save_pretrained(folder)
-
-
 BROKEN: list[tuple[Callable[[Path], None], tuple[str, ...], str]] = [
     (lambda folder: None, ("base", "tokenizer", "outline"), "there is no folder"),
     (empty, ("base", "tokenizer", "outline"), "could not be loaded"),
@@ -146,7 +144,6 @@ BROKEN: list[tuple[Callable[[Path], None], tuple[str, ...], str]] = [
     (other_weights, ("base",), r"lack 37 of its weights, such as embeddings\.LayerNorm"),
     (other_size, ("base",), "could not be loaded"),
     (without_tokenizer, ("tokenizer",), "it has no tokenizer"),
-    (unknown_architecture, ("outline",), r"'t5' has no projection table; there are tables for bert, gpt2, llama"),
 ]
 
 
@@ -174,6 +171,35 @@ def test_a_folder_that_cannot_be_used_is_one_clear_paragraph(
     assert re.search(words, str(caught.value))
 
 
+def test_an_unknown_architecture_takes_its_projections_from_the_config(tmp_path: Path) -> None:
+    config = AlbertConfig(
+        vocab_size=100,
+        embedding_size=8,
+        hidden_size=16,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        intermediate_size=24,
+    )
+    AlbertModel(config).save_pretrained(tmp_path)
+    with pytest.raises(
+        ConfigError, match=r"'albert' has no projection table.*\n  encoder\.embedding_hidden_mapping_in"
+    ) as caught:
+        outline(ModelSpec(str(tmp_path)), "classification", tmp_path)
+    assert caught.value.exit_code == 2
+    named = FrozenMap({"q": "encoder.albert_layer_groups.{i}.albert_layers.0.attention.query"})
+    spec = ModelSpec(str(tmp_path), projections=named)
+    (drawn,) = outline(spec, "classification", tmp_path).projections
+    (loaded,) = base_of(spec, "classification", tmp_path).projections
+    assert drawn == loaded and (drawn.letter, drawn.d_in, drawn.d_out) == ("q", 16, 16)
+
+
+@pytest.mark.parametrize("name", [name for name, case in CASES.items() if "cross" not in case.stacks])
+def test_hidden_size_is_the_width_of_what_the_backbone_returns(name: str) -> None:
+    case = CASES[name]
+    base = freeze(case.build(), "classification", "tiny")
+    assert case(base.backbone).shape[-1] == base.hidden_size
+
+
 @pytest.mark.parametrize("loader", LOADERS)
 @pytest.mark.parametrize("path", ["nobody/no-such-model", "gpt2", "no model"])
 def test_a_hub_model_without_a_network_is_one_clear_paragraph(loader: str, path: str, tmp_path: Path) -> None:
@@ -193,9 +219,9 @@ def test_an_asset_of_data_is_no_model(cache_dir: Path) -> None:
         local_source(ModelSpec("asset:r52"), cache_dir)
 
 
-@pytest.mark.parametrize("model_type", ["bert", "roberta"])
+@pytest.mark.parametrize("model_type", ["bert", "roberta", "xlm-roberta", "electra", "deberta-v2", "distilbert"])
 def test_an_encoder_is_not_taken_for_a_language_model(tmp_path: Path, model_type: str) -> None:
-    save_model(tmp_path, model_type, causal_lm=True)
+    CASES[model_type].config.save_pretrained(tmp_path)
     with pytest.raises(ConfigError, match=rf"task.kind is 'causal_lm'; allowed: .* with the {model_type} model"):
         outline(ModelSpec(str(tmp_path)), "causal_lm", tmp_path)
 

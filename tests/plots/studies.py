@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from itertools import product
 from typing import Any
 
 from src.comparison import Findings, find, no_examples
@@ -42,6 +43,52 @@ def grid_of_runs(
         for seed in range(seeds)
     ]
     return [*records, *(run("none", 1, 0.7 + 0.001 * seed, seed=seed) for seed in range(seeds))]
+
+
+KIN: dict[str, dict[str, Any]] = {
+    "DoRA": {"lora__dora": True},
+    "rsLoRA": {"lora__rslora": True},
+    "LoRA+": {"lora__b_lr_ratio": 16.0},
+    "PiSSA": {"lora__init": "pissa"},
+}
+
+
+def methods_at_one_budget(seeds: int = 3, budget: int = 73_728) -> list[RunRecord]:
+    """LoRA, its kin and other methods at two learning rates each; full fine-tuning, BitFit and the head beside them."""
+    changes = {"LoRA": {}, **KIN}
+    changes |= {name: {"method__name": name} for name in ("adapter_h", "adapter_l", "prefix", "random_subspace")}
+    changes |= {name: {"method__name": name} for name in ("full", "bitfit")}
+    records = []
+    for place, (name, own) in enumerate(changes.items()):
+        size = {} if name in ("full", "bitfit") else {"lora__budget": budget}
+        for rate, seed in product(range(2), range(seeds)):
+            score = 0.9 - 0.004 * place - 0.01 * rate + 0.001 * ((seed * (place + 3)) % 4)
+            records.append(method_run(score, seed=seed, lr=(0.003, 0.01)[rate], lora__rank=None, **size, **own))
+    return [*records, *(run("none", 1, 0.7 + 0.001 * seed, seed=seed) for seed in range(seeds))]
+
+
+def subspaces(
+    dimensions: Sequence[int] = (64, 256, 1024, 4096),
+    seeds: int = 3,
+    full: float | None = 0.9,
+    ranks: Sequence[int] = (1, 4),
+) -> list[RunRecord]:
+    """Random subspaces whose scores rise from 0.6 by 0.1 for each d, LoRA by rank, and full fine-tuning."""
+    records = []
+    for seed in range(seeds):
+        for place, d in enumerate(dimensions):
+            score = 0.6 + 0.1 * place + 0.001 * seed
+            records.append(method_run(score, seed=seed, method__name="random_subspace", method__size=d))
+        records += [run("qv", rank, 0.85 + 0.002 * rank + 0.001 * seed, seed=seed) for rank in ranks]
+        if full is not None:
+            records.append(method_run(full + 0.001 * seed, seed=seed, lr=1e-4, method__name="full"))
+    return records
+
+
+def method_run(score: float, *, seed: int = 0, lr: float = 0.003, **changes: Any) -> RunRecord:
+    """`run` for any method: what is set follows from `changes`."""
+    record = make_record(make_spec("qv", 4, seed=seed, optim__lr=lr, **changes), score + 0.02, score)
+    return dataclasses.replace(record, data=EXAMPLES, memory={"peak_bytes": 2**31})
 
 
 def analysis(name: str) -> AnalysisTable:

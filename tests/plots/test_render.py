@@ -11,9 +11,9 @@ from matplotlib import rc_context
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.transforms import Bbox
 
-from src.plots import ANALYSIS_PLOTS, COST_PLOTS, SCORE_PLOTS, Rendered, inline, render
+from src.plots import ANALYSIS_PLOTS, TABLE_PLOTS, Rendered, inline, render
 from src.plots.style import LOOK, PALETTE, Drawing, looks
-from tests.plots.studies import NAMES, analysis, findings_of, grid_of_runs
+from tests.plots.studies import NAMES, analysis, findings_of, grid_of_runs, methods_at_one_budget, subspaces
 from tests.record_factory import make_record, make_spec
 
 
@@ -21,7 +21,9 @@ from tests.record_factory import make_record, make_spec
 def drawings() -> Iterator[list[Drawing]]:
     everything = findings_of(*grid_of_runs(("q", "k", "v", "o", "qk", "qv", "qkvo"), (1, 8, 64), seeds=2))
     budget = findings_of(*grid_of_runs(("q",), (4,)), *grid_of_runs(("qv",), (2,)), *grid_of_runs(("qkvo",), (1,)))
-    made = [partial(plot, findings) for findings in (everything, budget) for plot in (*SCORE_PLOTS, *COST_PLOTS)]
+    mixed = findings_of(*methods_at_one_budget(), *subspaces())
+    plots = [plot for part in TABLE_PLOTS.values() for plot in part]
+    made = [partial(plot, findings) for findings in (everything, budget, mixed) for plot in plots]
     made += [partial(plot, analysis(name), NAMES) for name, plot in ANALYSIS_PLOTS]
     with rc_context(LOOK):  # type: ignore[arg-type]
         yield [drawing for plot in made if (drawing := plot()) is not None]
@@ -29,7 +31,7 @@ def drawings() -> Iterator[list[Drawing]]:
 
 def shown(*, title: str = "minilm") -> Rendered:
     records = [make_record(make_spec("qv", rank, model__path=title), 0.9 + rank / 100) for rank in (1, 2)]
-    rendered = render(SCORE_PLOTS[1], findings_of(*records))
+    rendered = render(TABLE_PLOTS["scores"][1], findings_of(*records))
     assert rendered is not None
     return rendered
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from src.records.text import duration, one_line, show
+from src.records.text import byte_size, duration, one_line, show
 
 
 @pytest.mark.parametrize(
@@ -14,6 +14,15 @@ from src.records.text import duration, one_line, show
 )  # fmt: skip
 def test_durations(seconds: float, shown: str) -> None:
     assert duration(seconds) == shown
+
+
+@pytest.mark.parametrize(
+    ("count", "shown"),
+    [(0, "0 B"), (999, "999 B"), (999.6, "1 kB"), (88_228, "88.2 kB"), (35e6, "35 MB"), (999_400_000, "999 MB"),
+     (350e9, "350 GB"), (1.2e12, "1.2 TB")],
+)  # fmt: skip
+def test_bytes(count: float, shown: str) -> None:
+    assert byte_size(count) == shown
 
 
 def test_values() -> None:

@@ -83,7 +83,8 @@ def test_a_figure_that_fails_is_told_of_and_stops_nothing(
     def broken(_: Any) -> Drawing | None:
         raise ZeroDivisionError("no <axes>")
 
-    monkeypatch.setattr(src.plots, "SCORE_PLOTS", (broken, *src.plots.SCORE_PLOTS))
+    scores = (broken, *src.plots.TABLE_PLOTS["scores"])
+    monkeypatch.setattr(src.plots, "TABLE_PLOTS", {**src.plots.TABLE_PLOTS, "scores": scores})
     paths = save(tmp_path, "study", *(run("qv", rank, 0.8) for rank in (1, 2)))
     with caplog.at_level(logging.WARNING):
         write(paths)

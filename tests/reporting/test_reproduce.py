@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import subprocess
 from itertools import product
+from typing import Any
 
 import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -10,8 +11,8 @@ from src.config import to_spec
 from src.config.compose import compose_config
 from src.records import RunRecord
 from src.reporting.sections.reproduce import commands, hydra_value
-from src.spec import run_id
-from tests.plots.studies import grid_of_runs
+from src.spec import FrozenMap, run_id
+from tests.plots.studies import grid_of_runs, methods_at_one_budget
 from tests.record_factory import make_record, make_spec
 
 
@@ -45,6 +46,35 @@ def test_budgets_and_ranks_are_two_commands() -> None:
     ]
     assert len(commands(records, "s")) == 2
     assert reproduced(records) == {record.run_id for record in records}
+
+
+def test_each_method_is_a_command_of_its_own_and_gives_its_runs() -> None:
+    records = methods_at_one_budget(seeds=1)
+    printed = commands(records, "s")
+    assert len(printed) == 12
+    assert reproduced(records) == {record.run_id for record in records}
+    assert not any("task.generate" in command or "lora.stacks" in command for command in printed)
+
+
+def test_sizes_ranks_by_matrix_and_projections_come_back() -> None:
+    own = FrozenMap(q="encoder.{i}.attention.query", v="encoder.{i}.attention.value")
+    changes: list[dict[str, Any]] = [
+        {"method__name": "adapter_h", "method__size": 8},
+        {"method__name": "adapter_h", "method__size": 16},
+        {"method__name": "random_subspace", "method__size": 64, "method__said": False},
+        {"method__name": "lora_prefix", "method__size": 4},
+        {"lora__ranks": FrozenMap({"q": 4, "v/0-2": 16})},
+        {"lora__ranks": FrozenMap({"3": 2})},
+        {"lora__dora": True, "lora__rslora": True},
+        {"model__path": "/models/mine", "model__projections": own},
+        {"task__kind": "seq2seq", "task__metric": "loss", "task__prompt": "{a}", "task__completion": "{b}",
+         "task__generate": True, "task__beams": 4, "lora__stacks": "decoder+cross"},
+    ]  # fmt: skip
+    for each in changes:
+        record = make_record(make_spec("qv", 8, **each))
+        assert reproduced([record]) == {record.run_id}
+    ranks = [make_record(make_spec("qv", 8, **each)) for each in changes[4:6]]
+    assert reproduced(ranks) == {record.run_id for record in ranks}
 
 
 def test_text_that_hydra_would_read_otherwise_is_quoted() -> None:

@@ -14,8 +14,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from src.spec import (
+    FrozenMap,
     LoraSpec,
+    ModelSpec,
+    OptimSpec,
     RunSpec,
+    TaskSpec,
     TrainerSpec,
     default_study,
     run_id,
@@ -49,7 +53,7 @@ def another(value: Any) -> Any:
     """A different value of the same kind; numbers change by little."""
     match value:
         case None:
-            return 3
+            return FrozenMap({"q": 3})
         case str():
             return f"{value}x"
         case float():
@@ -86,6 +90,8 @@ def anything(kind: Any) -> st.SearchStrategy[Any]:
         return st.builds(kind, **{f.name: anything(hints[f.name]) for f in dataclasses.fields(kind)})
     if get_origin(kind) is UnionType:
         return st.one_of(*map(anything, get_args(kind)))
+    if get_origin(kind) is FrozenMap:
+        return st.dictionaries(st.text(), anything(get_args(kind)[0])).map(FrozenMap)
     return st.floats(allow_nan=False, allow_infinity=False) if kind is float else st.from_type(kind)
 
 
@@ -121,6 +127,13 @@ def test_unknown_and_missing_fields_are_refused(change: dict[str, Any]) -> None:
         (make_spec("qkvo", None, lora__budget=73728), "qkvo-b73728-a16-lr0.003-s0"),
         (make_spec("none", 4), "none-lr0.01-s0"),
         (make_spec("q", 1, lora__alpha=0.5, optim__lr=1e-5), "q-r1-a0.5-lr1e-05-s0"),
+        (make_spec(lora__dora=True, lora__init="pissa"), "dora-pissa-qv-r4-a16-lr0.003-s0"),
+        (make_spec(lora__ranks=FrozenMap({"v": 8, "q/0-1": 2})), "qv-r4+v=8+q.0-1=2-a16-lr0.003-s0"),
+        (make_spec(method__name="full"), "full-lr0.003-s0"),
+        (make_spec(method__name="head"), "none-lr0.01-s0"),
+        (make_spec(method__name="prefix", method__size=8), "prefix-m8-lr0.003-s0"),
+        (make_spec(rank=None, method__name="adapter_h", lora__budget=999), "adapter_h-b999-lr0.003-s0"),
+        (make_spec(method__name="lora_prefix", method__size=8), "lora_prefix-qv-r4-m8-a16-lr0.003-s0"),
     ],
 )
 def test_a_run_id_is_a_readable_slug_and_ten_digits(spec: RunSpec, readable: str) -> None:
@@ -158,3 +171,15 @@ def test_specs_are_frozen_and_hashable() -> None:
     ):
         with pytest.raises(dataclasses.FrozenInstanceError):
             setattr(value, name, 5)
+
+
+def test_runs_of_the_first_studies_keep_their_identity() -> None:
+    """Choices that came later do not count at their defaults; this id was given before there were any."""
+    spec = RunSpec(
+        ModelSpec("asset:minilm"),
+        TaskSpec("asset:r52", "classification"),
+        LoraSpec("qv", 4, None, 16.0),
+        OptimSpec(3e-3, 3e-3),
+        TrainerSpec(),
+    )
+    assert run_id(spec) == "qv-r4-a16-lr0.003-s0-30f0eae81b"

@@ -15,6 +15,7 @@ import pytest
 from src.errors import HarnessError
 from src.spec import TrackingSpec
 from src.tracking import Board, publish_board
+from src.tracking.panels import sections
 from tests.tracking.stand_in import StandIn
 
 Said = Callable[[], list[str]]
@@ -55,6 +56,14 @@ def without_ids(spec: Any) -> Any:
 
 def filters(spec: Any) -> set[tuple[str, str]]:
     return {(node["key"]["name"], node["value"]) for node in nodes(spec) if "op" in node and "key" in node}
+
+
+def test_panels_by_method_are_there_for_several_methods_only() -> None:
+    plain, several = (dict(sections(["accuracy", "loss"], methods=methods)) for methods in (False, True))
+    assert several.keys() - plain.keys() == {"Scores by method"}
+    titles = [panel.title for panel in several["Scores by method"]]
+    assert len(set(titles)) == len(titles) == 2 * 3 + 1
+    assert all("by method" in str(title) for title in titles)
 
 
 def test_without_a_key_all_is_written_and_nothing_sent(board: Board, said: Said) -> None:

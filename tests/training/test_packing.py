@@ -7,6 +7,7 @@ import dataclasses
 import pytest
 import torch
 
+from src.spec import FrozenMap
 from src.training import train_pack
 from src.training.evaluate import evaluate_lanes
 from tests.tiny import Recorder, start, tiny_base, tiny_cell, tiny_data
@@ -20,6 +21,15 @@ MIXED = [
     {"targets": "qkvo", "rank": None, "budget": 900, "alpha": 1.0, "lr": 5e-3, "dropout": 0.5, "layers": "1-1"},
     {"targets": "mlp", "rank": 2, "alpha": 32.0, "lr": 1e-3, "weight_decay": 0.1, "clip": None, "init": "gaussian"},
     {"targets": "kd", "rank": 4, "lr": 1e-2, "label_smoothing": 0.1, "warmup": 0.0, "schedule": "constant", "seed": 1},
+]
+# DoRA, rsLoRA, LoRA+, PiSSA and ranks that differ, beside plain adapters.
+VARIANTS = [
+    {"targets": "qv", "rank": 3, "alpha": 6.0, "lr": 1e-2, "dora": True, "dropout": 0.3},
+    {"targets": "all", "rank": 2, "lr": 3e-3, "init": "pissa", "dropout": 0.2, "seed": 1},
+    {"targets": "qkvo", "rank": 4, "lr": 5e-4, "rslora": True, "b_lr_ratio": 16.0, "weight_decay": 0.1},
+    {"targets": "qv", "rank": 1, "lr": 1e-2, "ranks": FrozenMap({"v": 4, "q/1": 2})},
+    {"targets": "od", "rank": None, "budget": 1000, "fill": "layers", "lr": 5e-3, "dora": True, "init": "pissa"},
+    {"targets": "qv", "rank": 1, "alpha": 16.0, "lr": 1e-2},
 ]
 LOOP = {"epochs": 6, "max_steps": 50, "accumulation": 2, "eval_every": 20}
 
@@ -55,6 +65,15 @@ def test_packed_and_solo_agree_after_50_steps_in_float64(kind, model_type):
     for cell, together in zip(cells, packed, strict=True):
         alone = run([cell], kind, model_type)[0]
         assert len(alone[1]) == 50
+        for mine, other in zip(together, alone, strict=True):
+            torch.testing.assert_close(mine, other, rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize(("kind", "model_type"), [("classification", "bert"), ("causal_lm", "gpt2")])
+def test_kin_of_lora_train_packed_as_they_do_solo(kind, model_type):
+    packed = run(VARIANTS, kind, model_type)
+    for cell, together in zip(VARIANTS, packed, strict=True):
+        alone = run([cell], kind, model_type)[0]
         for mine, other in zip(together, alone, strict=True):
             torch.testing.assert_close(mine, other, rtol=1e-10, atol=1e-10)
 

@@ -6,7 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from statistics import fmean
 
 from src.comparison.findings import Contender, Findings
-from src.comparison.groups import at_one_budget, by_rank
+from src.comparison.groups import at_one_budget, by_rank, plain_lora
+from src.comparison.method import adapts, has_lora
 from src.comparison.table import Table
 from src.records.analysis import AnalysisTable
 from src.records.text import MISSING, show
@@ -36,7 +37,7 @@ def paper_section(material: Material) -> Section:
 
 def table_5(findings: Findings) -> Grid | None:
     """Matrices at one budget; None unless two target sets are shared."""
-    budget, members = at_one_budget(findings.contenders)
+    budget, members = at_one_budget(plain_lora(findings.contenders))
     own = {contender.choice.cell.spec.lora.targets: contender for contender in members}
     if len(own.keys() & {row.targets for row in TABLE_5}) < 2:
         return None
@@ -51,7 +52,7 @@ def table_5(findings: Findings) -> Grid | None:
 
 def table_6(findings: Findings) -> Grid | None:
     """Rank by target set; None unless one of the paper's target sets has two of its ranks."""
-    lines = by_rank(findings.contenders)
+    lines = by_rank(plain_lora(findings.contenders))
     shared = [targets for targets in TABLE_6["WikiSQL"] if len(lines.get(targets, {}).keys() & {*TABLE_6_RANKS}) >= 2]
     if not shared:
         return None
@@ -68,7 +69,7 @@ def table_6(findings: Findings) -> Grid | None:
 
 def table_18(findings: Findings) -> Grid | None:
     """The curve over ranks; None unless some target set has three ranks."""
-    lines = by_rank(findings.contenders)
+    lines = by_rank(plain_lora(findings.contenders))
     longest = max(lines, key=lambda targets: len(lines[targets]), default=None)
     if longest is None or len(lines[longest]) < FEWEST_RANKS:
         return None
@@ -144,7 +145,7 @@ def _setting(table: Table) -> list[str]:
     base = _span([record.params.base for record in records if record.params.base is not None])
     head = any(record.params.head for record in records)
     trained = sorted({_examples(record.data) for record in records} - {""})
-    adapted = [spec for spec in specs if spec.lora.targets != "none"]
+    adapted = [spec for spec in specs if adapts(spec)]
     rates = sorted({spec.optim.lr for spec in adapted})
     steps = [spec.trainer.max_steps for spec in specs if spec.trainer.max_steps is not None]
     length = _counted(steps, "step") if steps else _counted([spec.trainer.epochs for spec in specs], "epoch")
@@ -153,7 +154,7 @@ def _setting(table: Table) -> list[str]:
         f"{length} of {' or '.join(trained) or 'its'} training examples, batch size "
         f"{_span([spec.trainer.batch_size for spec in specs])}, at most "
         f"{_span([spec.task.max_length for spec in specs])} tokens, "
-        f"alpha {_span([spec.lora.alpha for spec in adapted]) or MISSING}, "
+        f"alpha {_span([spec.lora.alpha for spec in adapted if has_lora(spec)]) or MISSING}, "
         f"{_counted([len({spec.seed for spec in specs})], 'seed')}.",
         f"The learning rate is chosen on validation for each configuration, from {', '.join(f'{r:g}' for r in rates)}."
         if len(rates) > 1

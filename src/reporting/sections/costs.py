@@ -6,9 +6,10 @@ from collections.abc import Iterable, Sequence
 
 from src.comparison.table import Table
 from src.records.record import RunRecord
-from src.records.text import MISSING, duration, show
+from src.records.text import MISSING, byte_size, duration, show
 from src.reporting.document import Picture, Section, gallery, grid
 from src.reporting.material import Material, records_of
+from src.reporting.sections.memory import memory_blocks
 
 COLUMNS = (
     "table",
@@ -20,18 +21,18 @@ COLUMNS = (
     "lanes in a pack",
     "device",
 )
-GIB = 2**30
 
 
 def cost_section(material: Material, pictures: Sequence[tuple[Picture, ...]]) -> Section:
-    """A row for each table over all of its runs, failed ones too, as they cost as well; then the figures."""
+    """A row for each table over all of its runs, failed ones too, as they cost as well; memory by part; figures."""
     rows = [_row(findings.table) for findings in material.findings]
     caption = (
         "Time of a run is its equal share of its pack's wall time in training and evaluation, from the smallest to the "
         "largest; tokens are a run's own; memory is the peak of the pack in which it trained."
     )
     drawn = [picture for own in pictures for picture in own]
-    return Section("Time and memory", "costs", (grid(COLUMNS, rows, caption=caption), *gallery(drawn)))
+    parts = [block for findings in material.findings for block in memory_blocks(findings)]
+    return Section("Time and memory", "costs", (grid(COLUMNS, rows, caption=caption), *parts, *gallery(drawn)))
 
 
 def _row(table: Table) -> list[str]:
@@ -46,7 +47,7 @@ def _row(table: Table) -> list[str]:
         duration(sum(times)) if times else MISSING,
         _range([duration(min(times)), duration(max(times))]) if times else MISSING,
         _range([show(min(rates), "count"), show(max(rates), "count")]) if rates else MISSING,
-        _range([f"{min(peaks) / GIB:.2f}", f"{max(peaks) / GIB:.2f}"]) + " GiB" if peaks else MISSING,
+        _range([byte_size(min(peaks)), byte_size(max(peaks))]) if peaks else MISSING,
         _range([show(min(packs), "count"), show(max(packs), "count")]) if packs else MISSING,
         _devices(records),
     ]

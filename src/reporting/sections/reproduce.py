@@ -6,16 +6,18 @@ import re
 import shlex
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
-from src.comparison.cells import fields_of
+from src.comparison.cells import LATER, fields_of, settings_of
 from src.comparison.findings import Findings
+from src.comparison.method import adapts, method_of
 from src.records.record import RunRecord
 from src.records.text import MISSING, Value
 from src.reporting.document import Block, Code, Paragraph, Section, grid
 from src.reporting.material import Material, records_of
 from src.spec import RunSpec
 
-AXES = ("lora.targets", "lora.rank", "lora.budget", "optim.lr", "seed")
+AXES = ("lora.targets", "lora.rank", "lora.ranks", "lora.budget", "method.size", "optim.lr", "seed")
 LINE = 100
 # What needs no quotes in Hydra's grammar of overrides.
 PLAIN = re.compile(r"(?!(null|true|false|inf|nan)$)[A-Za-z][\w./:@-]*", re.IGNORECASE)
@@ -40,25 +42,28 @@ def reproduce_section(material: Material) -> Section:
 
 
 def commands(records: Iterable[RunRecord], study: str) -> list[str]:
-    """Command lines that give the runs of one table, and perhaps more: one for each kind (by rank, by budget, head)."""
+    """Command lines that give the runs of one table, and perhaps more: one for each method, by rank, by budget."""
     return [shell(study, overrides(specs)) for specs in _kinds(records)]
 
 
 def overrides(specs: Sequence[RunSpec]) -> list[str]:
     """Hydra overrides for all settings, values that differ as a comma-separated axis, axes first."""
-    values: dict[str, list[Value]] = defaultdict(list)
+    values: dict[str, list[Any]] = defaultdict(list)
     for spec in specs:
-        for key, value in (fields_of(spec) | {"lora.targets": spec.lora.targets}).items():
+        for key, value in (settings_of(spec) | {"lora.targets": spec.lora.targets}).items():
             if value not in values[key]:
                 values[key].append(value)
-    keys = sorted(values, key=lambda key: (len(values[key]) == 1, key not in AXES))
+    told = [key for key, seen in values.items() if key not in LATER or seen != [LATER[key]]]
+    keys = sorted(told, key=lambda key: (len(values[key]) == 1, key not in AXES))
     return [f"{key}={','.join(hydra_value(value) for value in _in_order(values[key]))}" for key in keys]
 
 
-def hydra_value(value: Value) -> str:
+def hydra_value(value: Value | Mapping[str, Any]) -> str:
     """As Hydra's grammar of overrides reads it back."""
     if value is None:
         return "null"
+    if isinstance(value, Mapping):
+        return f"{{{','.join(f'{key}:{hydra_value(item)}' for key, item in value.items())}}}"
     if isinstance(value, str) and not PLAIN.fullmatch(value):
         escaped = re.sub(r'(\\*)(")', r"\1\1\\\2", value)
         trailing = len(escaped) - len(escaped.rstrip("\\"))
@@ -78,11 +83,12 @@ def shell(study: str, settings: Sequence[str]) -> str:
 
 
 def _kinds(records: Iterable[RunRecord]) -> list[list[RunSpec]]:
-    """Runs that one command can give: with a rank, with a budget, without adapters."""
-    kinds: dict[tuple[bool, bool], list[RunSpec]] = defaultdict(list)
+    """Runs that one command can give: of one method, with ranks, with one choice of ranks by matrix, with a budget."""
+    kinds: dict[tuple[Any, ...], list[RunSpec]] = defaultdict(list)
     for record in records:
         spec = record.run_spec()
-        kinds[spec.lora.targets == "none", spec.lora.budget is not None].append(spec)
+        ranks = "" if spec.lora.ranks is None else str(fields_of(spec)["lora.ranks"])
+        kinds[not adapts(spec), method_of(spec), spec.lora.budget is not None, ranks].append(spec)
     return [kinds[key] for key in sorted(kinds)]
 
 
@@ -108,10 +114,10 @@ def _product(specs: Sequence[RunSpec]) -> int:
     return product
 
 
-def _in_order(values: Sequence[Value]) -> list[Value]:
+def _in_order(values: Sequence[Any]) -> list[Any]:
     """Numbers by size, everything else as found."""
     if all(isinstance(value, int | float) for value in values):
-        return sorted(values, key=float)  # type: ignore[arg-type]
+        return sorted(values, key=float)
     return list(values)
 
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from src.comparison.findings import Contender, Estimate, Findings
+from src.comparison.findings import Contender, Findings
+from src.comparison.further import further_metrics, mean_on_test
 from src.records.text import MISSING, show
-from src.reporting.document import Block, Grid, Paragraph, Picture, Section, gallery, grid
+from src.reporting.document import Block, Grid, Paragraph, Picture, Section, gallery, grid, without_empty
 from src.reporting.material import Material
 from src.statistics.interval import Interval
 
@@ -29,12 +30,13 @@ def score_sections(material: Material, pictures: Sequence[tuple[Picture, ...]]) 
 def _blocks(findings: Findings) -> list[Block]:
     if not findings.contenders and findings.baseline is None:
         return [Paragraph("No cell of this table has a validation score yet.")]
-    return [contender_grid(findings)]
+    further = further_grid(findings)
+    return [contender_grid(findings), *([further] if further else [])]
 
 
 def contender_grid(findings: Findings) -> Grid:
     """One row for each configuration at its best learning rate, the head alone last."""
-    contenders = [*findings.contenders, *([findings.baseline] if findings.baseline else [])]
+    contenders = _everyone(findings)
     percent = f"{100 * (1 - findings.level):g} %"
     table = findings.table
     caption = (
@@ -43,14 +45,30 @@ def contender_grid(findings: Findings) -> Grid:
         "are not told apart by these data."
         f"{' Lower scores are better.' if table.lower_is_better else ''}"
     )
-    return _without_empty(grid(COLUMNS, [_row(contender) for contender in contenders], caption=caption))
+    columns = [name.replace("adapter", "trained") if table.several_methods else name for name in COLUMNS]
+    return without_empty(grid(columns, [_row(contender) for contender in contenders], caption=caption))
 
 
-def _without_empty(full: Grid) -> Grid:
-    """Less the columns in which everything is missing: with one seed there are no differences, for instance."""
-    kept = [place for place, column in enumerate(zip(*full.rows, strict=True)) if set(column) != {MISSING}]
-    rows = [[row[place] for place in kept] for row in full.rows]
-    return grid([full.columns[place] for place in kept], rows, full.text_columns, full.caption)
+def further_grid(findings: Findings) -> Grid | None:
+    """Every other metric on test; None where the records have none."""
+    contenders = _everyone(findings)
+    metrics = further_metrics([contender.choice.cell for contender in contenders])
+    if not metrics:
+        return None
+    rows = [
+        [contender.label, *(show(mean_on_test(contender.choice.cell, metric), "score") for metric in metrics)]
+        for contender in contenders
+    ]
+    caption = (
+        "Further scores on test, means over seeds of the same runs; nothing was chosen by them. Loss and perplexity "
+        "are better where they are lower."
+    )
+    return grid(("configuration", *metrics), rows, caption=caption)
+
+
+def _everyone(findings: Findings) -> list[Contender]:
+    """The head alone last."""
+    return [*findings.contenders, *([findings.baseline] if findings.baseline else [])]
 
 
 def _row(contender: Contender) -> list[str]:
@@ -58,19 +76,20 @@ def _row(contender: Contender) -> list[str]:
     return [
         contender.label,
         show(contender.place, "count"),
-        _rate(contender),
+        rate_text(contender),
         show(cell.adapter_parameters, "count"),
         str(cell.seeds),
         show(contender.validation.mean, "score"),
         show(test.mean if test else None, "score"),
-        _interval(test.over_seeds if test else None),
-        _over_examples(test),
-        MISSING if difference is None else f"{difference.mean:+.4f} {_span(difference.interval)}".rstrip(),
+        interval_text(test.over_seeds if test else None),
+        interval_text(test.over_examples if test else None),
+        MISSING if difference is None else f"{difference.mean:+.4f} {span_text(difference.interval)}".rstrip(),
         MISSING if difference is None else f"{difference.p_holm:.2g}",
     ]
 
 
-def _rate(contender: Contender) -> str:
+def rate_text(contender: Contender) -> str:
+    """``0.003``, ``0.01 (highest tried)``."""
     if not contender.choice.cell.adapted:
         return MISSING
     edge = contender.choice.at_edge
@@ -78,13 +97,11 @@ def _rate(contender: Contender) -> str:
     return f"{rate} ({edge} tried)" if edge else rate
 
 
-def _over_examples(test: Estimate | None) -> str:
-    return _interval(test.over_examples) if test else MISSING
-
-
-def _interval(interval: Interval | None) -> str:
+def interval_text(interval: Interval | None) -> str:
+    """``0.8900 to 0.9040``."""
     return MISSING if interval is None else f"{show(interval.low, 'score')} to {show(interval.high, 'score')}"
 
 
-def _span(interval: Interval | None) -> str:
+def span_text(interval: Interval | None) -> str:
+    """``(-0.0300 to +0.0120)``; nothing where there is none."""
     return "" if interval is None else f"({interval.low:+.4f} to {interval.high:+.4f})"

@@ -1,0 +1,178 @@
+"""Adapters that peft saved, in terms of the base's letters: the way back from src/adapters/peft_format.py."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from src.adapters.lowrank import LowRank
+from src.adapters.peft_format import PeftAdapter
+from src.adapters.projections import Projection
+from src.errors import HarnessError
+
+# Ways to start that take something out of W0, so that what is saved is not the change of W0 that the run made.
+_CHANGES_THE_BASE = ("pissa", "olora", "corda", "loftq", "lora_ga")
+_NAME = re.compile(
+    r"(?:base_model\.model\.)?(?P<module>.+)\."
+    r"(?:lora_(?P<factor>[AB])(?:\.[^.]+)?\.weight|lora_magnitude_vector(?:\.[^.]+\.weight)?)"
+)
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A saved adapter in terms of the base's letters.
+
+    Attributes:
+        adapters: by projection key; letters whose delta W is zero by construction are missing.
+        left_out: saved tensors that belong to no letter, such as a classifier's.
+    """
+
+    adapters: dict[str, LowRank]
+    left_out: tuple[str, ...]
+
+
+def read_peft(folder: Path) -> PeftAdapter:
+    """The two files of a saved adapter.
+
+    Raises:
+        HarnessError: one of them is missing or cannot be read.
+    """
+    try:
+        config = json.loads((folder / "adapter_config.json").read_bytes())
+        tensors = load_file(folder / "adapter_model.safetensors")
+        if not isinstance(config, dict):
+            raise ValueError("adapter_config.json holds no object")
+    except (OSError, ValueError, SafetensorError) as error:
+        cause = getattr(error, "strerror", None) or str(error)
+        raise HarnessError(
+            f"{folder} holds no adapter that can be read ({cause}); it needs peft's adapter_config.json and "
+            "adapter_model.safetensors."
+        ) from error
+    return PeftAdapter(config, tensors)
+
+
+def from_peft(projections: Sequence[Projection], saved: PeftAdapter) -> Loaded:
+    """The inverse of `to_peft`, also for what peft itself saved: delta W = scale * B A for each letter, and DoRA's m.
+
+    The scale is alpha / r, or alpha / sqrt(r) with rsLoRA, where alpha_pattern may set alpha module by module; r is
+    taken from the factors. peft keeps A as r x d_in and B as d_out x r also where the base stores its weight
+    transposed (fan_in_fan_out). A letter in a fused weight gets its own rows of B, without those columns that are
+    zero in all of them; nothing is lost by that.
+
+    Args:
+        projections: of the base that the adapter is meant for.
+
+    Raises:
+        HarnessError: not a LoRA adapter, one that takes something out of W0, or one that does not fit the base.
+    """
+    _check_kind(saved.config)
+    modules = {module: list(group) for module, group in groupby(projections, key=lambda p: p.module)}
+    factors, left_out = _sort(saved.tensors, modules)
+    if not factors:
+        raise HarnessError(
+            f"The adapter does not fit the base: none of its {len(saved.tensors)} tensors belongs to a module of it, "
+            f"such as {projections[0].module}."
+        )
+    adapters: dict[str, LowRank] = {}
+    for module, (name, tensors) in factors.items():
+        group = modules[module]
+        _check_tensors(name, tensors, group[0], dora=bool(saved.config.get("use_dora")))
+        scale = _scale(saved.config, name, len(tensors["A"]))
+        adapters |= _split(group, tensors, scale, float(saved.config.get("lora_dropout") or 0.0))
+    return Loaded(adapters, left_out)
+
+
+def _check_kind(config: Mapping[str, Any]) -> None:
+    start = config.get("init_lora_weights")
+    reason = None
+    if config.get("peft_type") != "LORA":
+        reason = f"its peft_type is {config.get('peft_type')!r}, not LORA"
+    elif isinstance(start, str) and start.startswith(_CHANGES_THE_BASE):
+        reason = f"it started from {start}, which changes the base; save it converted to plain LoRA"
+    if reason:
+        raise HarnessError(f"The adapter cannot be read: {reason}.")
+
+
+def _sort(
+    tensors: Mapping[str, Tensor], modules: Mapping[str, Any]
+) -> tuple[dict[str, tuple[str, dict[str, Tensor]]], tuple[str, ...]]:
+    """By the base's module the name in the file and A, B and perhaps m; and the names of what belongs to none."""
+    found: dict[str, dict[str, Tensor]] = {}
+    names: dict[str, str] = {}
+    left_out = []
+    for key, tensor in tensors.items():
+        match = _NAME.fullmatch(key)
+        module = next(_endings(match["module"], modules), None) if match else None
+        if match is None or module is None:
+            left_out.append(key)
+            continue
+        names[module] = match["module"]
+        found.setdefault(module, {})[match["factor"] or "m"] = tensor
+    if halves := [names[module] for module, parts in found.items() if not {"A", "B"} <= parts.keys()]:
+        raise HarnessError(f"The adapter is incomplete: {halves[0]} has not both lora_A and lora_B.")
+    return {m: (names[m], parts) for m, parts in found.items()}, tuple(sorted(left_out))
+
+
+def _endings(name: str, modules: Mapping[str, Any]) -> Iterator[str]:
+    """Modules that `name` names, whatever the models are called around the backbone."""
+    parts = name.split(".")
+    return (ending for at in range(len(parts)) if (ending := ".".join(parts[at:])) in modules)
+
+
+def _check_tensors(name: str, tensors: Mapping[str, Tensor], projection: Projection, *, dora: bool) -> None:
+    a, b = tensors["A"], tensors["B"]
+    wanted = f"r x {projection.d_in} and {projection.module_out} x r"
+    good = a.dim() == b.dim() == 2 and (a.shape[1], b.shape[0]) == (projection.d_in, projection.module_out)
+    if not good or a.shape[0] != b.shape[1] or a.shape[0] < 1:
+        shapes = " and ".join(" x ".join(map(str, factor.shape)) for factor in (a, b))
+        raise HarnessError(f"The adapter does not fit the base: A and B of {name} are {shapes}, not {wanted}.")
+    if dora != ("m" in tensors) or (dora and tensors["m"].shape != (projection.module_out,)):
+        raise HarnessError(
+            f"The adapter does not fit the base: with use_dora {name} needs a lora_magnitude_vector of "
+            f"{projection.module_out} numbers, and without it none."
+        )
+    if not all(t.is_floating_point() and t.isfinite().all() for t in tensors.values()):
+        raise HarnessError(f"The adapter is damaged: A, B or m of {name} holds values that are no finite numbers.")
+
+
+def _scale(config: Mapping[str, Any], name: str, rank: int) -> float:
+    try:
+        patterns = config.get("alpha_pattern") or {}
+        own = (value for key, value in patterns.items() if re.match(rf"(.*\.)?({key})$", name))
+        alpha = float(next(own, config.get("lora_alpha", 8)))
+    except (TypeError, ValueError, AttributeError, re.error) as error:
+        raise HarnessError(f"The adapter's lora_alpha or alpha_pattern cannot be read: {error}.") from error
+    return alpha / (math.sqrt(rank) if config.get("use_rslora") else rank)
+
+
+def _split(
+    group: Sequence[Projection], tensors: Mapping[str, Tensor], scale: float, dropout: float
+) -> dict[str, LowRank]:
+    """One module's adapter as those of its letters."""
+    a, b, m = tensors["A"], tensors["B"], tensors.get("m")
+    fused = len(group) > 1 or group[0].d_out != group[0].module_out
+    adapters = {}
+    for p in group:
+        rows = p.rows.take(b, 0)
+        # Where B is zero as a whole, as before training, nothing tells which columns are whose.
+        used = rows.any(dim=0) if fused and b.any() else torch.ones(len(a), dtype=torch.bool)
+        if used.any():
+            own_a, own_b = (_frozen(t) for t in (a[used], rows[:, used]))
+            own_m = None if m is None else _frozen(p.rows.take(m, 0))
+            adapters[p.key] = LowRank(own_a, own_b, scale, p.rows, dropout, own_m)
+    return adapters
+
+
+def _frozen(tensor: Tensor) -> nn.Parameter:
+    return nn.Parameter(tensor.contiguous(), requires_grad=False)

@@ -1,0 +1,80 @@
+"""What a reader calls a cell's method: the one place for these words.
+
+LoRA's kin are told by the fields of LoraSpec: DoRA, rsLoRA, LoRA+ and PiSSA, also several together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+from src.spec import RunSpec
+
+LORA, HEAD, FULL = "LoRA", "head only", "full fine-tuning"
+SAID, DID = "random subspace (SAID)", "random subspace (DID)"
+NAMES: Mapping[str, str] = {
+    "full": FULL,
+    "bitfit": "BitFit",
+    "adapter_h": "Adapter^H",
+    "adapter_l": "Adapter^L",
+    "prefix": "prefix",
+}
+# Letter of the size: m as in the LoRA paper's adapters, d as in Aghajanyan et al. 2020.
+UNITS: Mapping[str, str] = {
+    "adapter_h": "m",
+    "adapter_l": "m",
+    "prefix": "m",
+    "lora_prefix": "m",
+    "random_subspace": "d",
+}
+# Fields that the method's name tells, where they take one value among the cells of that name.
+TOLD_BY_NAME = ("method.name", "method.said", "lora.dora", "lora.rslora", "lora.b_lr_ratio", "lora.init")
+
+
+def has_lora(spec: RunSpec) -> bool:
+    """Whether matrices get LoRA or one of its kin, alone or beside something else."""
+    return spec.lora.targets != "none"
+
+
+def adapts(spec: RunSpec) -> bool:
+    """Whether more than the task head is trained."""
+    return has_lora(spec) or spec.method.name not in ("lora", "head")
+
+
+def method_of(spec: RunSpec) -> str:
+    """``LoRA``, ``DoRA + rsLoRA``, ``LoRA + prefix``, ``full fine-tuning``, ``head only``."""
+    if has_lora(spec):
+        beside = ["prefix"] if spec.method.name == "lora_prefix" else []
+        return " + ".join([*(_kin(spec) or [LORA]), *beside])
+    if not adapts(spec):
+        return HEAD
+    if spec.method.name == "random_subspace":
+        return SAID if spec.method.said else DID
+    return NAMES[spec.method.name]
+
+
+def family_of(spec: RunSpec, write: Callable[[str], str] = str) -> str:
+    """A method and its matrices, whatever the size: ``qv`` (plain LoRA), ``DoRA qv``, ``prefix``.
+
+    Args:
+        write: how target sets are written.
+    """
+    method = method_of(spec)
+    if not has_lora(spec):
+        return write("none") if method == HEAD else method
+    return write(spec.lora.targets) if method == LORA else f"{method} {write(spec.lora.targets)}"
+
+
+def several_methods(specs: Sequence[RunSpec]) -> bool:
+    """Whether there is more to tell apart than plain LoRA and the head alone."""
+    return bool({method_of(spec) for spec in specs} - {LORA, HEAD})
+
+
+def _kin(spec: RunSpec) -> list[str]:
+    lora = spec.lora
+    used = {
+        "DoRA": lora.dora,
+        "rsLoRA": lora.rslora,
+        "LoRA+": lora.b_lr_ratio != 1,
+        "PiSSA": lora.init == "pissa",
+    }
+    return [name for name, is_used in used.items() if is_used]

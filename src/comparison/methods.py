@@ -1,0 +1,91 @@
+"""Methods held against plain LoRA at one budget, beside references that have no size to choose."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from src.comparison.find import differences_from
+from src.comparison.findings import Contender, Difference, Findings
+from src.comparison.groups import at_one_budget
+from src.comparison.method import HEAD, LORA
+
+UNSIZED = ("full", "bitfit")
+FEWEST = 2
+
+
+@dataclass(frozen=True)
+class Rival:
+    """A method at its best.
+
+    Attributes:
+        difference: from plain LoRA on test, corrected over all rivals; None for LoRA itself, and where fewer than two
+            seeds pair or there is no LoRA.
+    """
+
+    contender: Contender
+    difference: Difference | None
+
+    @property
+    def method(self) -> str:
+        return self.contender.choice.cell.method
+
+
+@dataclass(frozen=True)
+class OneBudget:
+    """Attributes:
+    budget: trained parameters besides the head.
+    given: whether it was asked for; else the methods happen to have equally many.
+    members: of the budget, each method at its best by validation, best first.
+    references: full fine-tuning, BitFit and the head alone, whatever their size.
+    """
+
+    budget: int
+    given: bool
+    members: tuple[Rival, ...]
+    references: tuple[Rival, ...]
+
+    @property
+    def lora(self) -> Rival | None:
+        """What the others are held against."""
+        return next((rival for rival in self.members if rival.method == LORA), None)
+
+
+def methods_at_one_budget(findings: Findings) -> OneBudget | None:
+    """The budget with the most methods; None where no two methods share one, and none was given beside a reference."""
+    sized = [c for c in findings.contenders if _is_sized(c)]
+    budget, members = at_one_budget(sized, lambda cell: cell.method)
+    references = _first_of_each([c for c in findings.contenders if not _is_sized(c)])
+    given = any(contender.choice.cell.spec.lora.budget is not None for contender in members)
+    if len(members) < FEWEST and not (members and references and given):
+        return None
+    references += [findings.baseline] if findings.baseline else []
+    rivals = _against_lora(findings, members, references)
+    return OneBudget(
+        budget,
+        given,
+        tuple(rivals[: len(members)]),
+        tuple(rivals[len(members) :]),
+    )
+
+
+def _is_sized(contender: Contender) -> bool:
+    return contender.choice.cell.spec.method.name not in UNSIZED
+
+
+def _first_of_each(contenders: Sequence[Contender]) -> list[Contender]:
+    """The best by validation of each method."""
+    found: dict[str, Contender] = {}
+    for contender in contenders:
+        found.setdefault(contender.choice.cell.method, contender)
+    return list(found.values())
+
+
+def _against_lora(findings: Findings, members: Sequence[Contender], references: Sequence[Contender]) -> list[Rival]:
+    """Differences are corrected over all that is held against LoRA but the head alone, which only shows the scale."""
+    everyone = [*members, *references]
+    lora = next((c for c in members if c.choice.cell.method == LORA), None)
+    others = [c for c in everyone if c is not lora and c.choice.cell.method != HEAD]
+    differences = differences_from(findings, lora, others) if lora else [None] * len(others)
+    known = {id(contender): difference for contender, difference in zip(others, differences, strict=True)}
+    return [Rival(contender, known.get(id(contender))) for contender in everyone]

@@ -1,0 +1,1 @@
+"""A local module for evaluate.load; see text.py."""

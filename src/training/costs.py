@@ -1,0 +1,121 @@
+"""What one lane's training costs in memory, counted once from its tensors: nothing here changes what is trained.
+
+Counted are the bytes that the lane alone would need, whatever company it trains in: the frozen weights that it computes
+with, what it trains, gradients, optimiser state, and what its forward pass keeps for backward. The pack's working
+memory (temporary results, other lanes, the allocator's reserve) shows in the peak only.
+"""
+
+from __future__ import annotations
+
+import gc
+import weakref
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+
+from torch import Tensor
+from torch.autograd.graph import saved_tensors_hooks
+from torch.multiprocessing.reductions import StorageWeakRef
+
+from src.data import Batch
+from src.models.adapted import AdaptedModel
+from src.models.losses import loss_sum
+from src.training.lane import Lane
+
+# Methods whose trained values take the place of the base's own, so that training alone would need no frozen copy.
+IN_PLACE = ("full", "bitfit")
+
+
+def measure_forward(model: AdaptedModel, lanes: Sequence[Lane], batches: Sequence[Batch]) -> None:
+    """Note of each lane its weights, and the activations that it keeps when it goes through the model alone.
+
+    One forward pass more for each lane; its dropout generator is put back, so that training draws what it would have
+    drawn. Lanes are measured alone because in a pack all rows go through all layers, also those of a lane that needs
+    no gradient there.
+
+    Args:
+        batches: a micro-batch of each lane, always of its first step, so that resumed runs come to the same numbers.
+    """
+    participating = model.lanes
+    for lane, batch in zip(lanes, batches, strict=True):
+        model.retain([lane.index])
+        generator = model.roster.generators[lane.index]
+        before = generator.get_state()
+        lane.costs["activation_bytes"] = saved_bytes(partial(_loss, model, lane, batch))
+        generator.set_state(before)
+        lane.costs["trained_weight_bytes"] = held_bytes(lane.parameters.values())
+        lane.costs["frozen_weight_bytes"] = _frozen_bytes(model, lane)
+    model.retain(participating)
+
+
+def measure_gradients(lanes: Sequence[Lane]) -> None:
+    """Note the gradients; between the backward pass and the optimiser's step."""
+    for lane in lanes:
+        lane.costs["gradient_bytes"] = held_bytes(p.grad for p in lane.parameters.values() if p.grad is not None)
+
+
+def measure_optimizer(lanes: Sequence[Lane]) -> None:
+    """Note the optimiser's state; after a step that was taken."""
+    for lane in lanes:
+        values = [value for state in lane.optimizer.state.values() for value in state.values()]
+        lane.costs["optimizer_bytes"] = held_bytes(value for value in values if isinstance(value, Tensor))
+
+
+def held_bytes(tensors: Iterable[Tensor]) -> int:
+    """Bytes of memory behind tensors; what several share counts once."""
+    storages = (tensor.untyped_storage() for tensor in tensors)
+    return sum({storage.data_ptr(): storage.nbytes() for storage in storages}.values())
+
+
+def saved_bytes(forward: Callable[[], Tensor]) -> int:
+    """Bytes that a forward pass keeps for its backward pass, and that nothing else keeps.
+
+    Parameters, frozen weights and other tensors that are merely referenced outlive the graph and so do not count. A
+    graph that was dropped on the way, such as that of an output which nobody used, does not count either.
+
+    Args:
+        forward: gives the tensor from which backward would start.
+    """
+    saved: weakref.WeakSet[_Saved] = weakref.WeakSet()
+
+    def pack(tensor: Tensor) -> _Saved:
+        handle = _Saved(tensor.detach())
+        saved.add(handle)
+        return handle
+
+    with saved_tensors_hooks(pack, lambda handle: handle.tensor):
+        root = forward()
+    sizes = _storages(saved)
+    del root
+    if saved:
+        gc.collect()
+    return sum(size for storage, size in sizes if storage.expired())
+
+
+class _Saved:
+    """Stands in the graph for a saved tensor, and goes with the graph."""
+
+    def __init__(self, tensor: Tensor) -> None:
+        self.tensor = tensor
+
+
+def _storages(saved: Iterable[_Saved]) -> list[tuple[StorageWeakRef, int]]:
+    storages = {}
+    for handle in saved:
+        storage = handle.tensor.untyped_storage()
+        storages[storage.data_ptr()] = (StorageWeakRef(storage), storage.nbytes())
+    return list(storages.values())
+
+
+def _loss(model: AdaptedModel, lane: Lane, batch: Batch) -> Tensor:
+    (output,) = model.forward([batch], training=True)
+    return loss_sum(lane.spec.task.kind, output, lane.spec.optim.label_smoothing)
+
+
+def _frozen_bytes(model: AdaptedModel, lane: Lane) -> int:
+    """The base, less what trained values stand in for; the factors that PiSSA takes off it; a random subspace's P."""
+    weights = dict(model.base.model.named_parameters())
+    if lane.spec.method.name in IN_PLACE:
+        weights = {name: weight for name, weight in weights.items() if name not in lane.parameters}
+    origins = [adapter.origin for adapter in model.adapters[lane.index].values() if adapter.origin is not None]
+    factors = [factor for origin in origins for factor in (origin.a, origin.b)]
+    return held_bytes([*weights.values(), *factors, *model.method.constants()])
