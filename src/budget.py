@@ -1,10 +1,12 @@
-"""What a parameter budget buys: target sets, ranks, adapter parameters and share of the base; nothing is trained.
+"""What a parameter budget buys: ranks for target sets, sizes for other methods; nothing is trained.
 
     python -m src.budget budget=73728
     python -m src.budget model=gpt2_medium budget=393216 targets=q,qv,qkvo
     python -m src.budget model=roberta_base rank=8 lora.layers=6-11
+    python -m src.budget lora=dora budget=73728
 
 Takes the overrides of `python -m src.train`; budget and rank stand for lora.budget and lora.rank, targets is a list.
+With a budget a second table has the methods that LoRA is judged against; full and bitfit have one size only.
 Only the model's config is read, so hub models need no weights.
 Exit codes: 0 shown; 1 no such model; 2 wrong config.
 """
@@ -15,6 +17,7 @@ import dataclasses
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich import box
 from rich.console import Console
@@ -24,42 +27,55 @@ from src.config import to_settings, to_spec
 from src.config.compose import compose_config
 from src.config.messages import run_command
 from src.errors import ConfigError
-from src.spec import RunSpec, canonical_targets
+from src.spec import MethodName, MethodSpec, RunSpec, canonical_targets, normalise
+
+if TYPE_CHECKING:
+    from src.models.loading import Base
 
 SHORT = {"budget": "lora.budget", "rank": "lora.rank"}
+METHODS: tuple[MethodName, ...] = ("adapter_h", "adapter_l", "prefix", "random_subspace", "bitfit", "full")
 DEFAULT_TARGETS = ("q", "k", "v", "o", "qk", "qv", "qkvo", "mlp", "all")
 
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """One target set.
+    """One target set, or one method.
 
     Attributes:
-        targets: letters, in canonical order.
-        rank, parameters, residual: None where not even rank 1 fits; residual also where a rank was given.
+        name: letters, in canonical order, or the method's name.
+        size, parameters, residual: None where not even the smallest fits; residual also where no budget was given. The
+            size of a target set is its rank.
         note: why not.
     """
 
-    targets: str
-    rank: int | None = None
+    name: str
+    size: int | None = None
     parameters: int | None = None
     residual: int | None = None
     note: str = ""
 
 
-def budget_rows(spec: RunSpec, target_sets: Sequence[str], cache_dir: Path) -> tuple[int, list[Row]]:
-    """Parameters of the base, and a row for each target set.
+def load_outline(spec: RunSpec, cache_dir: Path) -> Base:
+    """The model's shapes.
 
     Raises:
-        ConfigError: a letter or a layer that the model lacks.
         HarnessError: the model's config cannot be read.
     """
     # Torch and transformers come with it: neither --help nor a wrong config should wait for them.
-    from src.adapters.budget import allocate  # noqa: PLC0415
-    from src.adapters.projections import select_projections  # noqa: PLC0415
     from src.models.loading import outline  # noqa: PLC0415
 
-    base = outline(spec.model, spec.task.kind, cache_dir)
+    return outline(spec.model, spec.task.kind, cache_dir)
+
+
+def target_rows(spec: RunSpec, target_sets: Sequence[str], base: Base) -> list[Row]:
+    """A row for each target set.
+
+    Raises:
+        ConfigError: a letter or a layer that the model lacks.
+    """
+    from src.adapters.budget import allocate  # noqa: PLC0415
+    from src.adapters.projections import select_projections  # noqa: PLC0415
+
     rows = []
     for targets in target_sets:
         projections = select_projections(base.projections, targets, spec.lora.layers, spec.lora.stacks)
@@ -70,24 +86,42 @@ def budget_rows(spec: RunSpec, target_sets: Sequence[str], cache_dir: Path) -> t
             rows.append(Row(letters, allocation.rank, allocation.parameters, allocation.residual))
         except ConfigError as error:
             rows.append(Row(letters, note=str(error)))
-    return base.num_parameters, rows
+    return rows
 
 
-def show(spec: RunSpec, num_parameters: int, rows: Sequence[Row]) -> None:
-    """Print the table, and below it why a target set has no rank."""
-    size = f"rank {spec.lora.rank}" if spec.lora.budget is None else f"budget {spec.lora.budget:,}"
-    print(f"{spec.model.path}: {num_parameters:,} parameters; {size}")
+def method_rows(spec: RunSpec, base: Base) -> list[Row]:
+    """A row for each method other than LoRA; none without a budget."""
+    from src.models.setup import set_up  # noqa: PLC0415
+
+    rows = []
+    for name in METHODS if spec.lora.budget is not None else ():
+        try:
+            cell = normalise(dataclasses.replace(spec, method=MethodSpec(name)))
+            allocation = set_up(cell, base).allocation
+            rows.append(Row(name, allocation.size, allocation.parameters, allocation.residual))
+        except ConfigError as error:
+            rows.append(Row(name, note=str(error)))
+    return rows
+
+
+def show(titles: tuple[str, str], num_parameters: int, rows: Sequence[Row]) -> None:
+    """Print a table, and below it why a row has no size.
+
+    Args:
+        titles: of the first two columns.
+        num_parameters: of the base.
+    """
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    table.add_column("targets")
-    for name in ("rank", "adapter parameters", "share of base", "residual"):
+    table.add_column(titles[0])
+    for name in (titles[1], "trained parameters", "share of base", "residual"):
         table.add_column(name, justify="right")
     for row in rows:
         share = None if row.parameters is None else f"{row.parameters / num_parameters:.3%}"
-        table.add_row(row.targets, _count(row.rank), _count(row.parameters), share, _count(row.residual))
+        table.add_row(row.name, _count(row.size), _count(row.parameters), share, _count(row.residual))
     Console().print(table)
     for row in rows:
         if row.note:
-            print(f"{row.targets}: {row.note}")
+            print(f"{row.name}: {row.note}")
 
 
 def cli(arguments: Sequence[str]) -> int:
@@ -97,7 +131,12 @@ def cli(arguments: Sequence[str]) -> int:
         overrides, target_sets = split_arguments(arguments)
         config = compose_config(overrides)
         spec = to_spec(config)
-        show(spec, *budget_rows(spec, target_sets, Path(to_settings(config).cache_dir)))
+        base = load_outline(spec, Path(to_settings(config).cache_dir))
+        size = f"rank {spec.lora.rank}" if spec.lora.budget is None else f"budget {spec.lora.budget:,}"
+        print(f"{spec.model.path}: {base.num_parameters:,} parameters; {size}")
+        show(("targets", "rank"), base.num_parameters, target_rows(spec, target_sets, base))
+        if methods := method_rows(spec, base):
+            show(("method", "size"), base.num_parameters, methods)
 
     return run_command(arguments, __doc__, work)
 

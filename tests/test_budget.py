@@ -64,7 +64,24 @@ def test_a_missing_model_exits_with_1_in_one_paragraph(tmp_path, capsys):
     assert "could not be loaded" in error and "Traceback" not in error and len(error.strip().splitlines()) == 1
 
 
-def test_an_unknown_architecture_lists_those_that_have_a_table(folder, capsys):
+def test_an_unknown_architecture_asks_for_the_places_of_the_letters(folder, capsys):
     (folder / "config.json").write_text(json.dumps({"model_type": "mamba"}))
-    assert cli([f"model.path={folder}", "budget=400"]) == 1
-    assert "there are tables for bert, gpt2" in capsys.readouterr().err
+    assert cli([f"model.path={folder}", "budget=400"]) == 2
+    assert "model.projections" in capsys.readouterr().err
+
+
+def test_a_budget_also_sizes_the_other_methods(folder, capsys):
+    """Llama of width 16: a prefix token costs 2 layers x 2 x 8, the subspace one for one; there are no biases."""
+    assert cli([f"model.path={folder}", "budget=400", "targets=q", "task.max_length=16"]) == 0
+    shown = capsys.readouterr().out
+    assert re.search(r"prefix +12 +384 +\S+ +16", shown)
+    assert re.search(r"random_subspace +400 +400 +\S+ +0", shown)
+    assert "bitfit: method.name is 'bitfit'; allowed: another method" in shown
+    assert cli([f"model.path={folder}", "rank=2", "targets=q"]) == 0
+    assert "prefix" not in capsys.readouterr().out
+
+
+def test_doras_magnitudes_are_part_of_the_budget(folder, capsys):
+    """16 output units in each of two layers leave 400 - 32 for factors of 64 a rank."""
+    assert cli([f"model.path={folder}", "lora=dora", "budget=400", "targets=q"]) == 0
+    assert table_of(capsys.readouterr().out)["q"][:2] == [5, 352]

@@ -57,7 +57,6 @@ class LowRank:
     def to(self, device: torch.device, dtype: torch.dtype) -> LowRank:
         """A copy with parameters of its own."""
 
-
         def copy(value: nn.Parameter) -> nn.Parameter:
             return nn.Parameter(value.detach().to(device, dtype, copy=True), requires_grad=value.requires_grad)
 

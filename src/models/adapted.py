@@ -60,9 +60,7 @@ class AdaptedModel:
         generators: dict[int, Generator] = {}
         for lane, setup in enumerate(self.setups):
             seed, ranks = setup.spec.seed, setup.allocation.ranks
-            self.adapters.append(
-                make_adapters(setup.projections, ranks, setup.spec.lora, seed, weights, dtype=dtype)
-            )
+            self.adapters.append(make_adapters(setup.projections, ranks, setup.spec.lora, seed, weights, dtype=dtype))
             self.heads.append(make_head(num_labels, base.hidden_size, seed, device=self.device, dtype=dtype))
             generators[lane] = Generator(self.device).manual_seed(derive_seed(seed, "dropout"))
         self.roster = Roster(lanes=tuple(range(len(self.setups))), generators=generators)
@@ -138,8 +136,7 @@ class AdaptedModel:
         if self.base.output is not None:
             return self._next_tokens(blocks, batches, self.base.output)
         return [
-            self._classify(lane, block, batch)
-            for lane, block, batch in zip(self.lanes, blocks, batches, strict=True)
+            self._classify(lane, block, batch) for lane, block, batch in zip(self.lanes, blocks, batches, strict=True)
         ]
 
     def parameters(self, lane: int) -> dict[str, nn.Parameter]:

@@ -21,6 +21,7 @@ from src.models.adapted import AdaptedModel
 from src.models.loading import Base
 from src.models.methods import adapter_layers
 from src.models.methods.adapter_layers import AdapterLayers, Design
+from src.models.seq2seq import reads_and_writes
 from src.models.setup import LaneSetup
 
 BASE = "base"
@@ -163,8 +164,10 @@ def _forward(base: Base, batch: int, length: int) -> Forward:
     generator = torch.Generator().manual_seed(0)
     config: Any = base.model.config
     ids = torch.randint(0, config.vocab_size, (batch, length), generator=generator).to(device)
-    mask = torch.ones_like(ids)
-    return lambda: base.backbone(input_ids=ids, attention_mask=mask).last_hidden_state
+    inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+    if reads_and_writes(config) and base.output is not None:
+        inputs["decoder_input_ids"] = ids
+    return lambda: base.backbone(**inputs).last_hidden_state
 
 
 def _fill(model: AdaptedModel) -> None:

@@ -32,11 +32,14 @@ def check_inputs(base: Base, model: ModelSpec, task: TaskSpec) -> None:
     """Whether a model can read a task.
 
     Raises:
-        ConfigError: pictures for a model of text or text for a model of pictures, or more tokens than positions.
+        ConfigError: pictures for a model of text or text for a model of pictures, a model of neither (Whisper), or
+            more tokens than positions.
     """
     plain: Any = base.model
     sees = plain.main_input_name == PIXELS
     kind = f"{plain.config.model_type} model {model.path}"
+    if plain.main_input_name not in {"input_ids", PIXELS}:
+        raise ConfigError("model.path", model.path, f"a model of text or pictures, not the {kind}")
     if task.image is not None and not sees:
         allowed = f"null with the {kind}, which reads no pictures (model=vit_base does)"
         raise ConfigError("task.image", task.image, allowed)

@@ -12,7 +12,7 @@ from src.comparison import Cell, Table
 from src.comparison.findings import Findings
 from src.comparison.methods import UNSIZED
 from src.plots.measure import axis_label, counted, examples_of, families
-from src.plots.style import INK, Drawing, Look, finish, looks, new_panels
+from src.plots.style import INK, Drawing, Look, finish, looks, new_panels, plot_middle
 
 Curve = Mapping[float, Cell]
 # Family, what it is sorted by, and how its size is written.
@@ -34,7 +34,7 @@ def score_by_learning_rate(findings: Findings) -> Drawing | None:
         _draw_panel(ax, panel, styles, {id(contender.choice.cell) for contender in findings.contenders})
         ax.set_title(name, loc="left")
         _rate_axis(ax, rates)
-    figure.supylabel(axis_label(table, "validation"), fontsize=9.5)
+    label = figure.supylabel(axis_label(table, "validation"), fontsize=9.5)
     scored = [record for cell in cells for record in cell.scored]
     seeds = counted(sorted({len(cell.scored) for cell in cells if cell.scored}), "seed")
     size = " x ".join([part for part in (seeds, *examples_of(scored, "validation")) if part])
@@ -43,7 +43,10 @@ def score_by_learning_rate(findings: Findings) -> Drawing | None:
         'bottom is a learning rate at which no seed has come to a score; "Not ranked" says why.'
     )
     title = f"Validation {table.metric} against learning rate"
-    return finish(figure, "score-by-learning-rate", title, f"{table.title}; n = {size}", caption, legend=axes)
+    drawing = finish(figure, "score-by-learning-rate", title, f"{table.title}; n = {size}", caption, legend=axes)
+    # Beside the panels: the middle of the figure lies inside a tall legend.
+    label.set_y(plot_middle(figure))
+    return drawing
 
 
 def _curves(cells: Sequence[Cell]) -> dict[Configuration, dict[float, Cell]]:

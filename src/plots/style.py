@@ -29,7 +29,7 @@ EDGE, TITLE_LINE, NOTE_LINE = 0.07, 0.2, 0.16  # inches
 TITLE_CHARACTERS, NOTE_CHARACTERS = 56, 82
 
 # Lines to compare with: last in a legend.
-REFERENCES = ("Pareto front", "full fine-tuning", "90 % of it", "head alone", "before training", "rank r itself")
+REFERENCES = ("Pareto front", "head alone", "before training", "rank r itself")
 
 LOOK: dict[str, Any] = {
     "font.size": 9.5,
@@ -123,6 +123,14 @@ def finish(figure: Figure, name: str, title: str, note: str, caption: str, *, le
     assert isinstance(engine, ConstrainedLayoutEngine)
     engine.set(rect=(0, bottom / height, 1, plot / height))
     return Drawing(name, title.replace("\n", " "), caption, figure)
+
+
+def plot_middle(figure: Figure) -> float:
+    """Height of the middle of the plot itself in a finished figure, as a share of the whole."""
+    engine = figure.get_layout_engine()
+    assert isinstance(engine, ConstrainedLayoutEngine)
+    _, bottom, _, height = engine.get()["rect"]
+    return float(bottom + height / 2)
 
 
 def _legend(figure: Figure, axes: Sequence[Axes]) -> Legend | None:

@@ -27,6 +27,7 @@ MIXED: list[dict[str, Any]] = [
     {"targets": "all", "rank": 6, "alpha": 4.0, "dropout": 0.2, "seed": 1, "stacks": "decoder+cross"},
     {"targets": "kv", "rank": 3, "lr": 2e-2, "dropout": 0.4, "seed": 2, "stacks": "cross"},
     {"targets": "all", "rank": 2, "lr": 5e-3, "stacks": "encoder", "label_smoothing": 0.1, "seed": 1},
+    {"targets": "qo", "rank": 2, "dropout": 0.2, "dora": True, "stacks": "encoder+cross", "seed": 2},
     {"targets": "qkvo", "rank": None, "budget": 900, "clip": 0.1, "dropout": 0.1, "layers": "1-1", "seed": 3},
 ]
 LOOP = {"epochs": 6, "max_steps": 15, "accumulation": 2, "eval_every": 6}

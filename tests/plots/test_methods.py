@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.container import ErrorbarContainer
 
 from src.plots.measure import families, family_looks
@@ -49,7 +50,7 @@ def test_subspaces_and_ranks_share_an_axis_with_lines_to_reach() -> None:
     drawing = intrinsic_dimension(findings_of(*subspaces(full=0.88), run("none", 1, 0.5)))
     assert drawing is not None and "A ring marks d90" in drawing.caption
     (ax,) = drawing.figure.axes
-    assert labels(ax)[:3] == ["full fine-tuning", "90 % of it", "head alone"]
+    assert {*labels(ax)} == {"full fine-tuning", "90 % of it", "head alone", "random subspace (SAID)", "LoRA q,v"}
     curves = {c.get_label(): c.lines[0].get_xdata() for c in ax.containers if isinstance(c, ErrorbarContainer)}
     assert list(curves["random subspace (SAID)"]) == [64, 256, 1024, 4096]
     assert list(curves["LoRA q,v"]) == [1536, 6144] and texts(ax) == ["r=1", "r=4"]
@@ -74,3 +75,12 @@ def test_other_figures_tell_methods_apart() -> None:
     rates = score_by_learning_rate(findings_of(*methods_at_one_budget()))
     assert rates is not None and len(rates.figure.axes) == 1
     assert {"q,v r=8", "prefix m=16", "BitFit"} <= {*labels(rates.figure.axes[0])}
+
+
+def test_the_axis_label_of_the_rates_stands_beside_the_panels_also_below_a_tall_legend() -> None:
+    drawing = score_by_learning_rate(findings_of(*methods_at_one_budget()))
+    assert drawing is not None
+    figure = drawing.figure
+    FigureCanvasAgg(figure).draw()
+    (label,) = (text for text in figure.texts if text.get_text().startswith("validation accuracy"))
+    assert label.get_window_extent().y1 < figure.legends[0].get_window_extent().y0

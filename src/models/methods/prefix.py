@@ -3,8 +3,9 @@
 Text attends to l positions that it does not contain. Here, as in P-tuning v2 (Liu et al. 2021, arXiv 2110.07602) and
 peft's PREFIX_TUNING with prefix_projection off, keys and values themselves are trained, not a network that makes them;
 the base sees them as a cache of earlier tokens, so the text's positions count from l. In encoder-decoder models the
-prefix stands before the decoder's text, as in peft. Keys and values start from N(0, 0.02^2), as embeddings do in BERT:
-small enough that the model starts near itself.
+prefix stands before the decoder's text, as in peft. Keys and values start from N(0, 1), as in both: on MiniLM and R8
+the loss fell a little faster from there than from N(0, 0.02^2) (last ten of 60 steps: 0.28 and 0.25 against 0.32 and
+0.31 at learning rates 0.01 and 0.03), although the model then starts apart from itself.
 """
 
 from __future__ import annotations
@@ -22,7 +23,6 @@ from src.models.loading import Base
 from src.models.methods.method import Unchanged
 from src.spec.seeds import derive_seed
 
-_STD = 0.02
 # Of the architectures with a projection table, those whose attention takes keys and values from a cache.
 CAN = (
     "bart, bert, bloom, electra, gemma, gemma2, gemma3_text, gpt2, gpt_neox, llama, mbart, mistral, mt5, opt, phi3, "
@@ -60,7 +60,7 @@ class Prefix(Unchanged):
         for layer, attention in enumerate(self._attention):
             for part in ("keys", "values"):
                 generator = Generator().manual_seed(derive_seed(seed, "prefix", layer, part))
-                start = torch.empty(length, attention.width).normal_(0.0, _STD, generator=generator)
+                start = torch.empty(length, attention.width).normal_(generator=generator)
                 self._parameters[f"prefix.{layer}.{part}"] = nn.Parameter(start.to(weight.device, dtype))
 
     def parameters(self) -> dict[str, nn.Parameter]:

@@ -89,3 +89,20 @@ def test_lora_and_the_head_are_no_method_of_their_own() -> None:
     base, data = tiny_base("bert"), tiny_data()
     cell = tiny_cell(data, base)
     assert make_method(base, cell.spec, cell.allocation, dtype=torch.float64) is None
+
+
+def test_a_prefix_leaves_loras_dropout_as_it_is() -> None:
+    """LoRA sees the text alone, so that it draws the same masks with and without a prefix."""
+    base, data = tiny_base("bert"), tiny_data()
+    batch = collate(data.train, torch.arange(6), data.pad_id)
+
+    def drawn(method: MethodSpec) -> torch.Tensor:
+        model = AdaptedModel(
+            base, [tiny_cell(data, base, dropout=0.3, method=method)], num_labels=3, pad_id=data.pad_id
+        )
+        model.forward([batch], training=True)
+        model.detach()
+        return model.roster.generators[0].get_state()
+
+    assert torch.equal(drawn(METHODS["lora_prefix"]), drawn(MethodSpec("lora")))
+    assert not torch.equal(drawn(MethodSpec("lora")), torch.Generator().get_state())
