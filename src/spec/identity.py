@@ -51,7 +51,8 @@ def slug(spec: RunSpec) -> str:
     """What a person needs to recognise a cell: method, targets, rank, size or budget, alpha, lr, seed."""
     lora, method = spec.lora, spec.method
     names: list[str] = [] if method.name == "lora" else [method.name]
-    sizes = [] if method.size is None else [f"m{method.size}"]
+    unit = "d" if method.name == "random_subspace" else "m"
+    sizes = [] if method.size is None else [f"{unit}{method.size}"]
     if lora.targets != "none":
         variant = [name for name, used in (("dora", lora.dora), ("pissa", lora.init == "pissa")) if used]
         own = [f"{where.replace('/', '.')}={rank}" for where, rank in (lora.ranks or {}).items()]

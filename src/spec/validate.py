@@ -50,7 +50,8 @@ def normalise(spec: RunSpec) -> RunSpec:
     for key, value, good, allowed in _checks(spec, lora=lora):
         if not good:
             raise ConfigError(key, value, allowed)
-    spec = dataclasses.replace(spec, task=_canonical_task(spec.task))
+    method = spec.method if spec.method.name == "random_subspace" else dataclasses.replace(spec.method, said=True)
+    spec = dataclasses.replace(spec, task=_canonical_task(spec.task), method=method)
     if lora:
         return dataclasses.replace(spec, lora=_canonical_lora(spec.lora, targets))
     budget = spec.lora.budget if spec.method.name in SIZED else None

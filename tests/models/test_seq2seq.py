@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 from typing import Any
 
@@ -191,9 +192,9 @@ def test_an_encoder_decoder_cannot_do_causal_lm(model_type: str, tmp_path: Path)
 
 
 def test_a_decoder_without_a_first_token_is_refused(tmp_path: Path) -> None:
-    model = tiny("t5", seq2seq=True)
-    model.config.decoder_start_token_id = None
-    model.config.save_pretrained(tmp_path)
+    config = copy.deepcopy(SEQ2SEQ["t5"])
+    config.decoder_start_token_id = None
+    config.save_pretrained(tmp_path)
     with pytest.raises(ConfigError, match=r"model.path is .* sets decoder_start_token_id"):
         outline(ModelSpec(str(tmp_path)), "seq2seq", tmp_path)
 
