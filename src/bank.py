@@ -9,28 +9,24 @@
 Loads each base of the study once, with the best LoRA run of each configuration (runs=all: every completed run), at
 most limit of them (default 64). Checks that an adapter answers the same merged, unmerged and as one of many in a mixed
 batch; then prints memory, bytes on disk, time to switch and time of a forward pass over batch (default 16) rows of
-length tokens (default: the study's own), each timed rounds (default 10) times, and writes <study>/bank.json.
+length tokens (default: the study's own; pictures have their model's size), each timed rounds (default 10) times, and
+writes <study>/bank.json. An imported adapter brings its head.safetensors along, and pools as its head.json says; where
+it has none, as the study's runs do.
 export= takes a run id, or a part of one that no other has. The folder to= must not exist; it gets a README.md that says
 how to load it, and where the task has a head, head.safetensors and head.json. dtype= is the precision of merged
-weights: float32 (default), bfloat16 or float64.
+weights, to which they are rounded once, after merging: float32 (default), bfloat16 or float64.
 Also: output_dir= (default outputs), cache_dir= and device= (default as in conf/config.yaml).
 Exit codes: 0 done; 1 no such study or run, no adapters, or answers differ; 2 wrong arguments.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import quantiles
-from typing import TYPE_CHECKING, Any, Literal
-
-from rich import box
-from rich.console import Console
-from rich.table import Table
+from typing import Any, Literal
 
 from src.config import to_settings
 from src.config.compose import compose_config
@@ -38,9 +34,6 @@ from src.config.messages import run_command
 from src.errors import ConfigError, HarnessError
 from src.records import RunRecord, Study, StudyPaths, find_study, read_study, write_json_atomic
 from src.spec import Settings, canonical_targets
-
-if TYPE_CHECKING:
-    from src.experiment.serving import Resident, Served
 
 CHOICES = {"runs": ("best", "all"), "format": ("peft", "merged"), "dtype": ("float32", "bfloat16", "float64")}
 NUMBERS = {"limit": 1, "batch": 1, "length": 1, "rounds": 5}
@@ -171,6 +164,7 @@ def _measure(study: Study, paths: StudyPaths, options: Options, settings: Settin
     """
     from src.experiment.environment import describe_environment  # noqa: PLC0415
     from src.experiment.resources import Resources  # noqa: PLC0415
+    from src.experiment.served import as_json, show  # noqa: PLC0415
     from src.experiment.serving import Shape, imported, residents, serve  # noqa: PLC0415
 
     groups = residents(study, paths, options.runs, options.targets, options.limit)
@@ -189,75 +183,10 @@ def _measure(study: Study, paths: StudyPaths, options: Options, settings: Settin
         )
         print(f"{env['device_name']}, {env['threads']} threads; {options.rounds} rounds")
         show(served)
-        found.append({**_as_json(served), "env": env})
+        found.append({**as_json(served), "env": env})
     date = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
     write_json_atomic(paths.bank, {"date": date, "study": study.name, "bases": found})
     print(paths.bank)
-
-
-def show(served: Served) -> None:
-    """Print what is stored and what it takes to switch, then the passes."""
-    count = len(served.residents)
-    switching = served.switching
-    table = _table("", f"{count} whole models", "one base with adapters", "adapters alone")
-    table.add_row("memory", *_shares(served.base_bytes, served.adapter_bytes, count))
-    table.add_row("on disk", *_shares(served.checkpoint_bytes, served.adapter_disk_bytes, count))
-    table.add_row("to switch", f"{_ms(served.load_s)} to load", f"{_ms(switching.use_s)} in place")
-    table.add_row("", "", f"{_ms(switching.unmerge_s + switching.merge_s)} merged")
-    Console().print(table)
-    table = _table(f"{served.batch} x {served.length}", "median", "slower %", "quartiles")
-    for timed in served.passes:
-        low, middle, high = quantiles(timed.slowdowns, n=4, method="inclusive")
-        slower = [] if timed is served.passes[0] else [f"{middle:+.1f}", f"{low:+.1f} to {high:+.1f}"]
-        table.add_row(timed.variant, _ms(timed.median_s), *slower)
-    Console().print(table)
-    agreement = served.agreement
-    print(f"Answers agree: merged with unmerged to {agreement.merged:.0e}, mixed with alone to {agreement.mixed:.0e}.")
-    for name, tensors in served.left_out.items():
-        print(f"{name}: {len(tensors)} saved tensors belong to no letter and were left out, such as {tensors[0]}.")
-
-
-def _table(first: str, *columns: str) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    table.add_column(first, no_wrap=True)
-    for name in columns:
-        table.add_column(name, justify="right", no_wrap=True)
-    return table
-
-
-def _shares(whole: int | None, adapters: int, count: int) -> tuple[str, str, str]:
-    """N whole models, one with N adapters, the adapters alone."""
-    if whole is None:
-        return "-", "-", _megabytes(adapters)
-    return _megabytes(count * whole), _megabytes(whole + adapters), _megabytes(adapters)
-
-
-def _megabytes(count: int) -> str:
-    return f"{count / 1e6:,.2f} MB"
-
-
-def _ms(seconds: float) -> str:
-    return f"{1000 * seconds:,.3f} ms" if seconds < 1e-3 else f"{1000 * seconds:,.1f} ms"
-
-
-def _as_json(served: Served) -> dict[str, Any]:
-    """Plain values; sizes in bytes, times in seconds."""
-    plain = {f.name: getattr(served, f.name) for f in dataclasses.fields(served)}
-    count = len(served.residents)
-    whole = None if served.checkpoint_bytes is None else count * served.checkpoint_bytes
-    return {
-        **plain,
-        "residents": [_resident(resident) for resident in served.residents],
-        "whole_models_bytes": count * served.base_bytes,
-        "whole_models_disk_bytes": whole,
-        "agreement": dataclasses.asdict(served.agreement),
-        "switching": dataclasses.asdict(served.switching),
-        "passes": [{**dataclasses.asdict(timed), "median_s": timed.median_s} for timed in served.passes],
-    }
-
-
-def _resident(resident: Resident) -> dict[str, Any]:
-    return {"name": resident.name, "folder": str(resident.folder), "disk_bytes": resident.disk_bytes}
 
 
 if __name__ == "__main__":

@@ -27,13 +27,15 @@ from src.config import to_settings, to_spec
 from src.config.compose import compose_config
 from src.config.messages import run_command
 from src.errors import ConfigError
-from src.spec import MethodName, MethodSpec, RunSpec, canonical_targets, normalise
+from src.spec import WITH_LORA, MethodName, MethodSpec, RunSpec, canonical_targets, expand_targets, normalise
 
 if TYPE_CHECKING:
     from src.models.loading import Base
 
 SHORT = {"budget": "lora.budget", "rank": "lora.rank"}
 METHODS: tuple[MethodName, ...] = ("adapter_h", "adapter_l", "prefix", "random_subspace", "bitfit", "full")
+# Wrong for every target set alike.
+STRUCTURAL = {"lora.targets", "lora.layers", "lora.stacks"}
 DEFAULT_TARGETS = ("q", "k", "v", "o", "qk", "qv", "qkvo", "mlp", "all")
 
 
@@ -73,18 +75,19 @@ def target_rows(spec: RunSpec, target_sets: Sequence[str], base: Base) -> list[R
     Raises:
         ConfigError: a letter or a layer that the model lacks.
     """
-    from src.adapters.budget import allocate  # noqa: PLC0415
-    from src.adapters.projections import select_projections  # noqa: PLC0415
+    from src.models.setup import set_up  # noqa: PLC0415
 
     rows = []
     for targets in target_sets:
-        projections = select_projections(base.projections, targets, spec.lora.layers, spec.lora.stacks)
-        letters = "".join(dict.fromkeys(p.letter for p in projections))
-        lora = dataclasses.replace(spec.lora, targets=letters)
+        cell = normalise(dataclasses.replace(spec, lora=dataclasses.replace(spec.lora, targets=targets)))
+        letters = expand_targets(targets, {p.letter for p in base.projections})
         try:
-            allocation = allocate(lora, projections)
-            rows.append(Row(letters, allocation.rank, allocation.parameters, allocation.residual))
+            given = set_up(cell, base).allocation
+            note = "" if given.uniform else f"ranks {min(given.ranks)} to {max(given.ranks)}"
+            rows.append(Row(letters, given.rank, given.parameters, given.residual, note))
         except ConfigError as error:
+            if error.key in STRUCTURAL:
+                raise
             rows.append(Row(letters, note=str(error)))
     return rows
 
@@ -131,6 +134,9 @@ def cli(arguments: Sequence[str]) -> int:
         overrides, target_sets = split_arguments(arguments)
         config = compose_config(overrides)
         spec = to_spec(config)
+        if spec.method.name not in WITH_LORA:
+            allowed = "lora or lora_prefix; with a budget the second table has the sizes of the other methods"
+            raise ConfigError("method", spec.method.name, allowed)
         base = load_outline(spec, Path(to_settings(config).cache_dir))
         size = f"rank {spec.lora.rank}" if spec.lora.budget is None else f"budget {spec.lora.budget:,}"
         print(f"{spec.model.path}: {base.num_parameters:,} parameters; {size}")

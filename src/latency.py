@@ -7,7 +7,8 @@
 Compares the base, LoRA unmerged, LoRA merged, and adapter layers in the designs of Houlsby et al. and of Lin et al.
 (src/models/methods/adapter_layers.py), in one process and in turns. batch and length are lists of equal length and give
 the inputs pair by pair; bottleneck (default 64) is the adapter layers' width, rounds (default 10) how often each is
-timed. The rest is as in `python -m src.train`; rank and targets stand for lora.rank and lora.targets. No data are read.
+timed. Pictures (model=vit_base task=digits) have their model's own size, so that there is no length to choose. The rest
+is as in `python -m src.train`; rank and targets stand for lora.rank and lora.targets. No data are read.
 Prints a table and writes <output_dir>/latency/<model>-<targets>-r<rank>-<device>-<dtype>.json.
 Exit codes: 0 measured; 1 no such model, or variants differ that should compute the same; 2 wrong config.
 """
@@ -125,6 +126,12 @@ def shapes(options: Options, *, gpu: bool, most: int | None) -> list[tuple[int, 
     return list(zip(batches, lengths, strict=True))
 
 
+def pictures(options: Options, length: int, *, gpu: bool) -> list[tuple[int, int]]:
+    """The batches, all with `length`, which says nothing of pictures."""
+    batch, _ = PAPER if gpu else SMALL
+    return [(rows, length) for rows in whole_numbers("batch", options.batch or batch)]
+
+
 def run(spec: RunSpec, settings: Settings, options: Options) -> Path:
     """Measure, print and write; gives the file.
 
@@ -134,8 +141,9 @@ def run(spec: RunSpec, settings: Settings, options: Options) -> Path:
     """
     if spec.lora.targets == "none":
         raise ConfigError("lora.targets", "none", "sets that adapt something, such as qv")
-    if spec.task.image is not None:
-        raise ConfigError("task.image", spec.task.image, "null, as inputs of several lengths are timed: texts")
+    sees = spec.task.image is not None
+    if sees and options.length is not None:
+        raise ConfigError("length", options.length, "nothing with task.image, as pictures have the model's own size")
     # Torch and transformers come with it: neither --help nor a wrong config should wait for them.
     from src.experiment.environment import describe_environment  # noqa: PLC0415
     from src.experiment.resolve import resolve_cell  # noqa: PLC0415
@@ -145,7 +153,8 @@ def run(spec: RunSpec, settings: Settings, options: Options) -> Path:
 
     resources = Resources(settings.device, Path(settings.cache_dir))
     most = max_positions(outline(spec.model, spec.task.kind, resources.cache_dir))
-    pairs = shapes(options, gpu=resources.device.type == "cuda", most=most)
+    gpu = resources.device.type == "cuda"
+    pairs = pictures(options, spec.task.max_length, gpu=gpu) if sees else shapes(options, gpu=gpu, most=most)
     # Which implementation of attention is used follows from the longest input.
     task = dataclasses.replace(spec.task, max_length=max(length for _, length in pairs))
     cell = resolve_cell(dataclasses.replace(spec, task=task), resources.cache_dir)
@@ -154,7 +163,8 @@ def run(spec: RunSpec, settings: Settings, options: Options) -> Path:
     timings = [timing for batch, length in pairs for timing in measure(variants, batch, length, options.rounds)]
     env = describe_environment(resources.device, resources.dtype(spec.trainer.dtype))
     place = f"{env['dtype']} on {env['device_name']}, {env['threads']} threads"
-    print(f"{spec.model.path}: {base.num_parameters:,} parameters; {place}; {options.rounds} rounds")
+    size = f"; pictures of {' x '.join(map(str, timings[0].shape[1:]))}" if sees else ""
+    print(f"{spec.model.path}: {base.num_parameters:,} parameters; {place}; {options.rounds} rounds{size}")
     show(timings)
     found = {
         "date": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
@@ -184,13 +194,17 @@ def show(timings: Sequence[Timing]) -> None:
         first = timing.variant == timings[0].variant
         slower = [] if first else [f"{timing.slowdown:+.1f}", quartiles(timing.slowdowns)]
         table.add_row(
-            f"{timing.batch} x {timing.length}" if first else "",
+            _input(timing.shape) if first else "",
             timing.variant,
             f"{timing.parameters:,}",
             f"{1000 * timing.median_s:.2f}",
             *slower,
         )
     Console().print(table)
+
+
+def _input(shape: tuple[int, ...]) -> str:
+    return f"{shape[0]} x {shape[1]}" if len(shape) == 2 else f"{shape[0]} pictures"
 
 
 def quartiles(values: Sequence[float]) -> str:

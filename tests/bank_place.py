@@ -9,6 +9,7 @@ from src.bank import cli
 from src.experiment.study import run_study
 from src.records import RunPaths, StudyPaths, read_study
 from tests.experiment.workplace import STUDY, Workplace, build
+from tests.tiny_pictures import save_pictures_model
 
 SHORT: dict[str, Any] = {"max_steps": 4, "eval_every": 4, "lr": 0.1}
 KINDS: dict[str, dict[str, Any]] = {
@@ -22,8 +23,15 @@ def classifying_study(root: Path) -> tuple[Workplace, Path]:
     return place, train(place, [place.spec(targets, **kind, **SHORT) for targets, kind in KINDS.items()])
 
 
-def train(place: Workplace, specs: list[Any]) -> Path:
-    output = place.data.parent / "out"
+def pictures_study(root: Path) -> tuple[Workplace, Path]:
+    """One adapter of a model of pictures."""
+    place = Workplace(save_pictures_model(root / "model"), Path("digits"), root / "cache")
+    task = {"image": "image", "train_size": 32, "validation_size": 20, "test_size": 20}
+    return place, train(place, [place.spec("qv", **task, **SHORT)], root / "out")
+
+
+def train(place: Workplace, specs: list[Any], output: Path | None = None) -> Path:
+    output = output or place.data.parent / "out"
     assert run_study(specs, place.settings(output)).num_failed == 0
     return output
 

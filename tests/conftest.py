@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from src.assets import ASSETS
@@ -28,6 +29,9 @@ ISOLATED = {
 for _name in [name for name in os.environ if name.startswith("WANDB_")]:
     del os.environ[_name]
 os.environ.update(ISOLATED)
+# How fast an example runs says something of the machine's load, nothing of the code.
+hypothesis.settings.register_profile("untimed", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
+hypothesis.settings.load_profile("untimed")
 
 
 def _cache_dir() -> Path:

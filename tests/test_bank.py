@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
 import peft
 import pytest
+from transformers import AutoModel
 
 from src.bank import cli
+from src.experiment.serving import imported
 from src.experiment.study import run_study
-from tests.bank_place import bank, classifying_study, run_of
+from src.spec import ModelSpec
+from tests.bank_place import SHORT, bank, classifying_study, pictures_study, run_of, train
 from tests.experiment.workplace import STUDY, Workplace, build
 from tests.record_factory import make_record, make_spec, save
 from tests.tiny import tiny
+from tests.tiny_architectures import CASES
 
 
 @pytest.fixture(scope="module")
@@ -38,9 +43,10 @@ def test_a_table_and_a_file(
         "5 adapters; float32 on",
         "5 whole models",
         "7 x 9",
-        "mixed batch",
+        "mixed batch, 5 adapters",
         "in place",
-        "Answers agree: merged",
+        "Answers of all 5 agree: merged",
+        "1e-04 allowed in float32",
     ):
         assert words in shown
     assert "mood: 2 saved tensors belong to no letter and were left out, such as base_model.model.pooler" in shown
@@ -69,7 +75,48 @@ def test_what_goes_into_the_bank_can_be_chosen(
     place, output = classifiers
     for choice, count in ((["targets=vq,q"], 2), (["runs=all", "limit=3"], 3)):
         assert bank(place, output, STUDY, "rounds=5", "batch=2", *choice) == 0
-        assert f"; {count} adapters; " in capsys.readouterr().out
+        shown = capsys.readouterr().out
+        assert f"; {count} adapters; " in shown and f"Answers of all {count} agree" in shown
+        assert "mixed batch, 2 adapters" in shown
+
+
+def test_an_imported_head_pools_as_its_own_file_says(
+    classifiers: tuple[Workplace, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    place, output = classifiers
+    name, _ = run_of(output, "qv")
+    folder = tmp_path / "theirs"
+    assert bank(place, output, STUDY, f"export={name}", f"to={folder}") == 0
+    spec = place.spec()
+    assert imported(folder, spec, ()).pooling == "mean"
+    (folder / "head.json").write_text('{"pooling": "last"}')
+    assert imported(folder, spec, ()).pooling == "last"
+    (folder / "head.json").unlink()
+    assert imported(folder, dataclasses.replace(spec, model=ModelSpec("x", pooling="first")), ()).pooling == "first"
+    (folder / "head.json").write_text("{}")
+    assert bank(place, output, STUDY, "rounds=5", f"import={folder}") == 1
+    assert "head.json cannot be read" in capsys.readouterr().err
+
+
+def test_a_study_of_pictures_shows_the_shape_of_a_picture(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    place, output = pictures_study(tmp_path)
+    assert bank(place, output, STUDY, "rounds=5", "batch=3", "length=7") == 0
+    assert "3 x 3 x 8 x 8" in capsys.readouterr().out
+    (found,) = json.loads((output / STUDY / "bank.json").read_text())["bases"]
+    assert found["shape"] == [3, 3, 8, 8] and found["num_mixed"] == 0
+
+
+def test_what_cannot_be_mixed_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    place = build(tmp_path)
+    model = AutoModel.from_config(CASES["deberta-v2"].config)
+    model.save_pretrained(place.model)
+    output = train(place, [place.spec("q", **SHORT), place.spec("v", **SHORT)])
+    assert bank(place, output, STUDY, "rounds=5", "batch=4") == 0
+    shown = capsys.readouterr().out
+    assert "A batch cannot mix" in shown and "No mixed batch was timed." in shown and "mixed with alone" not in shown
+    (found,) = json.loads((output / STUDY / "bank.json").read_text())["bases"]
+    assert found["agreement"]["mixed"] is None and found["num_mixed"] == 0
+    assert "mixed batch" not in [timed["variant"] for timed in found["passes"]]
 
 
 def test_each_base_of_a_study_has_a_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -15,12 +15,12 @@ from safetensors.torch import load_file
 from torch import Tensor
 from transformers import AutoModel, AutoModelForCausalLM, AutoTokenizer
 
+from src.adapters.peft_import import from_peft, read_peft
 from src.data import collate
 from src.experiment.resources import Resources
-from src.models.bank import AdapterBank
+from src.models.bank import AdapterBank, read_head
 from src.models.hardware import choose_attention
 from src.models.loading import load_base
-from src.models.task_head import read_head
 from src.records import RunPaths, StudyPaths, read_study
 from src.spec import MethodSpec, RunSpec, TaskKind, normalise
 from tests.bank_place import SHORT, bank, classifying_study, run_of, train
@@ -128,6 +128,24 @@ def test_a_classifier_leaves_with_its_head_beside(
     expected = answers(place, run, "classification")
     torch.testing.assert_close(plain_answers(merged, tmp_path / "merged"), expected, rtol=1e-5, atol=1e-5)
     torch.testing.assert_close(plain_answers(loaded, tmp_path / "peft"), expected, rtol=1e-5, atol=1e-5)
+
+
+def test_bfloat16_is_rounded_to_once(classifiers: tuple[Workplace, Path], tmp_path: Path) -> None:
+    place, output = classifiers
+    name, run = run_of(output, "qv")
+    assert bank(place, output, STUDY, f"export={name}", f"to={tmp_path / 'm'}", "format=merged", "dtype=bfloat16") == 0
+    exported, base = load_file(tmp_path / "m" / "model.safetensors"), load_file(place.model / "model.safetensors")
+    spec = place.spec()
+    cpu = torch.device("cpu")
+    own = load_base(spec.model, "classification", place.cache, device=cpu, dtype=torch.float32, attention="sdpa")
+    adapters = from_peft(own.projections, read_peft(run.adapter)).adapters
+    modules = {p.module: adapters[p.key] for p in own.projections if p.key in adapters}
+    assert len(modules) == 4 and exported.keys() == base.keys()
+    for key, weight in base.items():
+        module = key.removesuffix(".weight")
+        wanted = modules[module].adapted(weight) if module in modules else weight
+        assert exported[key].dtype == torch.bfloat16 and torch.equal(exported[key], wanted.bfloat16())
+    assert json.loads((tmp_path / "m" / "config.json").read_text())["dtype"] == "bfloat16"
 
 
 def test_the_code_in_the_readme_runs(

@@ -50,6 +50,8 @@ def test_share_is_of_the_whole_base(folder, capsys):
         ([], "budget is nothing; allowed: budget=<adapter parameters>"),
         (["budget=400", "targets=qx"], "targets is 'qx'; allowed: letters of qkvougd"),
         (["budget=400", "rank=3"], "exactly one"),
+        (["budget=400", "method=full"], "method is 'full'; allowed: lora or lora_prefix"),
+        (["rank=4", "method=prefix"], "method is 'prefix'; allowed: lora or lora_prefix"),
         (["budget=400", "lora.layers=1-2"], "lora.layers is '1-2'; allowed: a-b with 0 <= a <= b <= 1"),
     ],
 )
@@ -85,3 +87,18 @@ def test_doras_magnitudes_are_part_of_the_budget(folder, capsys):
     """16 output units in each of two layers leave 400 - 32 for factors of 64 a rank."""
     assert cli([f"model.path={folder}", "lora=dora", "budget=400", "targets=q"]) == 0
     assert table_of(capsys.readouterr().out)["q"][:2] == [5, 352]
+
+
+def test_a_prefix_takes_its_share_of_the_budget_first(folder, capsys):
+    """Two tokens take 2 x 32 of 400, as two layers have keys and values 8 wide; 336 are left for 64 a rank."""
+    options = [f"model.path={folder}", "method=lora_prefix", "method.size=2", "task.max_length=16"]
+    assert cli([*options, "budget=400", "targets=q"]) == 0
+    row = table_of(capsys.readouterr().out)["q"]
+    assert (row[0], row[1], row[3]) == (5, 384, 16)
+
+
+def test_ranks_that_differ_are_told(folder, capsys):
+    assert cli([f"model.path={folder}", "rank=2", "lora.ranks={q: 4}", "targets=qv"]) == 0
+    shown = capsys.readouterr().out
+    assert table_of(shown)["qv"][1] == 4 * 64 + 2 * 48
+    assert "qv: ranks 2 to 4" in shown

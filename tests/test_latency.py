@@ -9,6 +9,7 @@ import pytest
 
 from src.latency import Options, cli, shapes
 from tests.tiny_files import save_model
+from tests.tiny_pictures import save_pictures_model
 
 
 @pytest.fixture(scope="module")
@@ -28,16 +29,29 @@ def test_a_table_and_a_file(model: Path, tmp_path: Path, capsys: pytest.CaptureF
     for words in ("6,912 parameters; float32 on", "1 x 16", "2 x 8", "LoRA merged", "Houlsby layers", "slower %"):
         assert words in shown
     found = json.loads(file.read_text())
-    assert [(t["batch"], t["length"], t["variant"]) for t in found["timings"]][4:6] == [
-        (1, 16, "Lin layers"),
-        (2, 8, "base"),
-    ]
+    found_order = [(t["shape"], t["variant"]) for t in found["timings"]]
+    assert found_order[4:6] == [([1, 16], "Lin layers"), ([2, 8], "base")]
     assert [t["parameters"] for t in found["timings"][:2]] == [0, 2 * 2 * 3 * 32]
     assert len(found["timings"][0]["seconds"]) == 5
     assert found["timings"][0]["slowdown_percent"] == 0
     assert found["rank"] == 3 and found["options"]["bottleneck"] == 5
     assert found["env"]["versions"]["torch"] and found["date"].endswith("Z")
     assert [path.name for path in (tmp_path / "latency").iterdir()] == [file.name]
+
+
+def test_a_model_of_pictures(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Pictures have the model's own size; without them the model cannot be timed, which one sentence says."""
+    sees = save_pictures_model(tmp_path / "vit")
+    given = arguments(sees, tmp_path, "batch=2,1", "rank=3", "targets=qv")
+    assert cli([*given, "task=digits"]) == 0
+    shown = capsys.readouterr().out
+    assert "5 rounds; pictures of 3 x 8 x 8" in shown and "2 pictures" in shown
+    found = json.loads((tmp_path / "latency" / "vit-qv-r3-cpu-float32.json").read_text())
+    assert [t["shape"] for t in found["timings"]][::5] == [[2, 3, 8, 8], [1, 3, 8, 8]]
+    assert cli([*given, "task=digits", "length=8"]) == 2
+    assert "length is '8'; allowed: nothing with task.image" in capsys.readouterr().err
+    assert cli(given) == 2
+    assert "task.image is nothing; allowed: a column of pictures" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

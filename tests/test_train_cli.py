@@ -50,7 +50,7 @@ def test_bad_cells_stop_a_sweep_before_it_starts(tmp_path: Path) -> None:
         (["-m", "lora.rank=1,2", "lora.foo=1"], "There is no key lora.foo. Keys there: targets, rank, budget,"),
         (["-m", "lora.rank=1,abc"], "lora.rank is 'abc'; allowed: a whole number, or null."),
         (["lora.rank=1,8"], "lora.rank=1,8 lists several values; add -m to sweep over them, or quote the value."),
-        (["model=nope"], "model is 'nope'; allowed: gpt2, gpt2_medium, minilm, roberta_base, smollm2."),
+        (["model=nope"], "model is 'nope'; allowed: bart_base, clip_vision, gpt2, gpt2_medium, minilm, roberta_base,"),
     ],
 )
 def test_wrong_configs_exit_with_2_and_one_line(arguments: list[str], message: str, tmp_path: Path) -> None:

@@ -15,7 +15,6 @@ from src.spec import Letter
 
 Places = Mapping[Letter, str]
 Table = Mapping[str, Places]
-STACKS = ("encoder", "decoder", "cross")
 
 
 def _single(places: Places) -> Table:

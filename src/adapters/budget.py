@@ -91,15 +91,20 @@ def allocate(lora: LoraSpec, matrices: Sequence[Matrix], other: Allocation | Non
 
 
 def _given(lora: LoraSpec, matrices: Sequence[Matrix]) -> list[int]:
-    limit, rules = max_rank(matrices), parse_ranks(lora.ranks or {})
+    rules = parse_ranks(lora.ranks or {})
     for rule in rules:
         if not any(rule.covers(m.letter, m.layer) for m in matrices):
             raise ConfigError(KEY, rule.where, f"letters and layers that are adapted, here {lora.targets}")
     assert lora.rank is not None
+    plain = [m for m in matrices if not any(rule.covers(m.letter, m.layer) for rule in rules)]
+    if plain and not 1 <= lora.rank <= max_rank(plain):
+        allowed = f"1 to {max_rank(plain)}, the smallest side of the matrices {lora.targets}"
+        raise ConfigError("lora.rank", lora.rank, allowed)
     ranks = [rank_of(rules, m.letter, m.layer, lora.rank) for m in matrices]
-    for key, rank in (("lora.rank", lora.rank), (KEY, max(ranks))):
-        if not 1 <= rank <= limit:
-            raise ConfigError(key, rank, f"1 to {limit}, the smallest side of the matrices {lora.targets}")
+    for matrix, rank in zip(matrices, ranks, strict=True):
+        if rank > max_rank([matrix]):
+            limit = max_rank([matrix])
+            raise ConfigError(KEY, rank, f"1 to {limit}, the smaller side of {matrix.letter} in layer {matrix.layer}")
     return ranks
 
 

@@ -3,7 +3,7 @@
 A square block is H G Pi H B: H the Walsh-Hadamard matrix with entries +1 and -1, G Gaussian and B +-1 on their
 diagonals, Pi a permutation. Independent blocks stand one under the other until there are rows enough, and the last is
 cut, as there; their Pi is shared here, for speed. The whole is divided so that its columns have length 1 in expectation
-over the cut, as in Li et al. 2018 (arXiv 1804.08838): a step in the subspace is as long as the step that it makes.
+over the cut: a step of length 1 moves each tensor that has a P of its own by a length of 1.
 """
 
 from __future__ import annotations

@@ -24,6 +24,7 @@ class Roster:
         lengths: each lane's own padded length in this batch. Masks are drawn at this length, so that the padding
             which company brings does not change what a lane draws.
         target_lengths: the same of the decoder's rows, where the model has an encoder and a decoder.
+        texts: examples of each lane in the batch.
     """
 
     lanes: tuple[int, ...] = ()
@@ -31,6 +32,7 @@ class Roster:
     training: bool = False
     lengths: tuple[int, ...] = ()
     target_lengths: tuple[int, ...] = ()
+    texts: int = 0
 
 
 class LoraLinear(nn.Module):
@@ -121,9 +123,10 @@ class LoraLinear(nn.Module):
             return None
         rows = x.shape[:-1].numel() // len(roster.lanes)
         lengths = roster.target_lengths if self.decodes else roster.lengths
-        # OPT hands its MLP all positions of all rows in one dimension.
-        length = x.shape[-2] if x.dim() > 2 else max(lengths, default=rows)
-        own = lengths[block] if lengths and not self.shared_rows else length
+        # OPT hands its MLP all positions of all texts in one dimension; what sees no positions has a row for each text.
+        flattened = rows == roster.texts * max(lengths, default=0)
+        length = x.shape[-2] if x.dim() > 2 else max(lengths) if flattened else rows
+        own = lengths[block] if lengths and (x.dim() > 2 or flattened) and not self.shared_rows else length
         keep = torch.empty(rows // length, own, x.shape[-1], dtype=torch.bool, device=x.device)
         keep.bernoulli_(1.0 - adapter.dropout, generator=roster.generators[roster.lanes[block]])
         return F.pad(keep, (0, 0, 0, length - own)).flatten(0, 1)

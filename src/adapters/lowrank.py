@@ -81,7 +81,7 @@ class LowRank:
         total = weight.to(torch.promote_types(weight.dtype, self.a.dtype)) + self.delta()
         if self.magnitude is None:
             return total
-        return total * (self.magnitude.detach() / torch.linalg.vector_norm(total, dim=1)).unsqueeze(1)
+        return total * gains(self.magnitude.detach(), torch.linalg.vector_norm(total, dim=1)).unsqueeze(1)
 
 
 def adapted_norms(adapter: LowRank, weight: Tensor, squares: Tensor) -> Tensor:
@@ -95,6 +95,11 @@ def adapted_norms(adapter: LowRank, weight: Tensor, squares: Tensor) -> Tensor:
     cross = ((weight @ a.T.to(weight.dtype)).to(b.dtype) * b).sum(dim=1)
     own = ((b @ (a @ a.T)) * b).sum(dim=1)
     return (squares + 2 * adapter.scale * cross + adapter.scale**2 * own).clamp_min(0).sqrt()
+
+
+def gains(magnitude: Tensor, norms: Tensor) -> Tensor:
+    """m / norm of each output unit; 1 where W is zero, which no magnitude can stretch."""
+    return torch.where(norms > 0, magnitude / norms, 1.0)
 
 
 @dataclass(frozen=True)
@@ -151,7 +156,7 @@ class _LaneLinear(torch.autograd.Function):
             _add_term(y[term.block], term, low, b)
             lows.append(low)
         scaled = zip(_with_norms(terms), magnitudes, strict=True)
-        plain = [_scale_term(y[term.block], term.adapter.rows, m / norms) for (term, norms), m in scaled]
+        plain = [_scale_term(y[term.block], term.adapter.rows, gains(m, norms)) for (term, norms), m in scaled]
         if magnitudes and bias is not None:
             y += bias
         # Masks among the saved tensors, not in the terms, so that whoever counts or moves those finds them.
@@ -217,8 +222,8 @@ def _unscale(grad: Tensor, terms: Sequence[Term], saved: Sequence[Tensor]) -> tu
     for (term, norms), plain, magnitude in zip(scaled, saved[: len(scaled)], saved[len(scaled) :], strict=True):
         rows, block = term.adapter.rows, grad[term.block]
         out = rows.take(block, 1)
-        own.append((out * plain).sum(dim=0, dtype=magnitude.dtype) / norms)
-        rows.copy_(block, out * (magnitude / norms), 1)
+        own.append(gains((out * plain).sum(dim=0, dtype=magnitude.dtype), norms).where(norms > 0, 0.0))
+        rows.copy_(block, out * gains(magnitude, norms), 1)
     return grad, own
 
 

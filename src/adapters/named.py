@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 
-from src.adapters.architectures import ARCHITECTURES, STACKS, Table
+from src.adapters.architectures import ARCHITECTURES, Table
 from src.adapters.places import SYNTAX
 from src.errors import ConfigError
 from src.spec import LETTERS, Letter
+from src.spec.targets import STACKS
 
 KEY = "model.projections"
 Shapes = Mapping[str, tuple[int, int]]

@@ -23,6 +23,11 @@ from src.errors import HarnessError
 
 # Ways to start that take something out of W0, so that what is saved is not the change of W0 that the run made.
 _CHANGES_THE_BASE = ("pissa", "olora", "corda", "loftq", "lora_ga")
+# Settings with which a module computes something else than W0 x + scale * B A x.
+_OTHER_PRODUCTS = (
+    "lora_bias", "layer_replication", "use_qalora", "use_bdlora", "arrow_config", "kasa_config", "monteclora_config",
+    "alora_invocation_tokens",
+)  # fmt: skip
 _NAME = re.compile(
     r"(?:base_model\.model\.)?(?P<module>.+)\."
     r"(?:lora_(?P<factor>[AB])(?:\.[^.]+)?\.weight|lora_magnitude_vector(?:\.[^.]+\.weight)?)"
@@ -35,7 +40,7 @@ class Loaded:
 
     Attributes:
         adapters: by projection key; letters whose delta W is zero by construction are missing.
-        left_out: saved tensors that belong to no letter, such as a classifier's.
+        left_out: saved tensors of modules without a letter, such as a classifier's.
     """
 
     adapters: dict[str, LowRank]
@@ -68,13 +73,15 @@ def from_peft(projections: Sequence[Projection], saved: PeftAdapter) -> Loaded:
     The scale is alpha / r, or alpha / sqrt(r) with rsLoRA, where alpha_pattern may set alpha module by module; r is
     taken from the factors. peft keeps A as r x d_in and B as d_out x r also where the base stores its weight
     transposed (fan_in_fan_out). A letter in a fused weight gets its own rows of B, without those columns that are
-    zero in all of them; nothing is lost by that.
+    zero in all of them; nothing is lost by that. With DoRA every letter of a fused weight has its m, also one whose
+    rows of B are zero as a whole; one zero column stands for them.
 
     Args:
         projections: of the base that the adapter is meant for.
 
     Raises:
-        HarnessError: not a LoRA adapter, one that takes something out of W0, or one that does not fit the base.
+        HarnessError: not a LoRA adapter, one that takes something out of W0 or computes more than a low-rank product,
+            or one that does not fit the base.
     """
     _check_kind(saved.config)
     modules = {module: list(group) for module, group in groupby(projections, key=lambda p: p.module)}
@@ -100,6 +107,12 @@ def _check_kind(config: Mapping[str, Any]) -> None:
         reason = f"its peft_type is {config.get('peft_type')!r}, not LORA"
     elif isinstance(start, str) and start.startswith(_CHANGES_THE_BASE):
         reason = f"it started from {start}, which changes the base; save it converted to plain LoRA"
+    elif (config.get("bias") or "none") != "none":
+        reason = (
+            f"its bias is {config['bias']!r}, and biases that were trained have no place here; only none is allowed"
+        )
+    elif other := next((key for key in _OTHER_PRODUCTS if config.get(key)), None):
+        reason = f"with its {other} a module computes something else than W0 x + scale * B A x"
     if reason:
         raise HarnessError(f"The adapter cannot be read: {reason}.")
 
@@ -121,7 +134,15 @@ def _sort(
         found.setdefault(module, {})[match["factor"] or "m"] = tensor
     if halves := [names[module] for module, parts in found.items() if not {"A", "B"} <= parts.keys()]:
         raise HarnessError(f"The adapter is incomplete: {halves[0]} has not both lora_A and lora_B.")
+    if inside := [key for key in left_out if any(_holders(key, modules))]:
+        raise HarnessError(f"The adapter cannot be read: {inside[0]} is no lora_A, lora_B or magnitude of its module.")
     return {m: (names[m], parts) for m, parts in found.items()}, tuple(sorted(left_out))
+
+
+def _holders(tensor: str, modules: Mapping[str, Any]) -> Iterator[str]:
+    """Modules that a tensor, by its name in the file, is inside of."""
+    parts = tensor.split(".")
+    return (module for end in range(1, len(parts)) for module in _endings(".".join(parts[:end]), modules))
 
 
 def _endings(name: str, modules: Mapping[str, Any]) -> Iterator[str]:
@@ -167,6 +188,9 @@ def _split(
         rows = p.rows.take(b, 0)
         # Where B is zero as a whole, as before training, nothing tells which columns are whose.
         used = rows.any(dim=0) if fused and b.any() else torch.ones(len(a), dtype=torch.bool)
+        if m is not None and not used.any():
+            # Its m may well be trained.
+            used[0] = True
         if used.any():
             own_a, own_b = (_frozen(t) for t in (a[used], rows[:, used]))
             own_m = None if m is None else _frozen(p.rows.take(m, 0))

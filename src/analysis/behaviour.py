@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 from torch.nn import functional as F
 
-from src.adapters.budget import allocate
+from src.adapters.budget import Allocation, adapter_parameters
 from src.analysis.subjects import Candidate, Subject
 from src.data import Split, TokenSplit, collate, load_task
 from src.models.adapted import AdaptedModel
@@ -104,10 +104,10 @@ class Probe:
         """Raises:
         OSError, SafetensorError, ValueError: the head is missing or damaged, or the state does not fit.
         """
-        state = self.model.state(lane)
+        rank, state = self.model.setups[lane].allocation.rank, self.model.state(lane)
         for key, adapter in subject.adapters.items():
             # Letters differ in rank where a fused weight's zero columns were left out; zero-padding is exact.
-            missing = subject.rank - len(adapter.a)
+            missing = rank - len(adapter.a)
             state[f"{key}.A"] = F.pad(adapter.a.detach(), (0, 0, 0, missing))
             state[f"{key}.B"] = F.pad(adapter.scale * adapter.b.detach(), (0, missing))
         if self.data.num_labels:
@@ -124,9 +124,10 @@ def _load(spec: RunSpec, cache_dir: Path, device: torch.device) -> Base:
 
 def _setup(run: Candidate, subject: Subject) -> LaneSetup:
     """Plain adapters of one rank and scale 1, into which whatever was saved fits."""
-    rank = subject.rank
+    rank = max(len(adapter.a) for adapter in subject.adapters.values())
     lora = dataclasses.replace(
         run.spec.lora, rank=rank, budget=None, alpha=float(rank), init="kaiming", rslora=False, ranks=None, fill="none"
     )
-    spec = dataclasses.replace(run.spec, lora=lora)
-    return LaneSetup(spec, subject.projections, allocate(lora, subject.projections))
+    ranks = (rank,) * len(subject.projections)
+    allocation = Allocation(rank, adapter_parameters(subject.projections, ranks), ranks=ranks)
+    return LaneSetup(dataclasses.replace(run.spec, lora=lora), subject.projections, allocation)

@@ -65,7 +65,7 @@ def _head(vectors: Tensor) -> Tensor:
 
 
 def _of_a(subject: Subject) -> Directions:
-    return {key: _head(right_vectors(adapter.a)) for key, adapter in subject.adapters.items()}
+    return {key: _head(right_vectors(a)) for key, a in subject.trained_a().items()}
 
 
 def _of_start(subject: Subject) -> Directions:

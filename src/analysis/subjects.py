@@ -46,7 +46,7 @@ class Subject:
         name: run id, or the folder of an adapter from elsewhere.
         projections: those that it adapts.
         adapters: by projection key.
-        rank: the largest r of its letters.
+        rank: r of its run, or the largest of its letters where there is no run to tell.
         candidate: its run; None for an adapter from elsewhere.
         left_out: saved tensors that no letter names.
     """
@@ -70,10 +70,21 @@ class Subject:
         fields = fields_of(self.candidate.spec)
         return tuple(fields[key] for key in sorted(fields.keys() - _FREE))
 
+    @property
+    def pissa(self) -> bool:
+        """Whether what is saved is A and B above and beside what they started from (src/adapters/lowrank.py)."""
+        return self.candidate is not None and self.candidate.spec.lora.init == "pissa"
+
+    def trained_a(self) -> dict[str, Tensor]:
+        """A as it was trained, r x d_in, by projection key."""
+        return {key: a[: len(a) // 2] if self.pissa else a for key, a in self._saved_a()}
+
     def starts(self) -> dict[str, Tensor]:
-        """A before training (r x d_in) by projection key, drawn again from the run's seed; empty where there is no run
-        to tell it, or A was not drawn."""
-        if self.candidate is None or self.candidate.spec.lora.init == "pissa":
+        """A before training (r x d_in) by projection key, drawn again from the run's seed or as PiSSA saves it; empty
+        where there is no run to tell it."""
+        if self.pissa:
+            return {key: a[len(a) // 2 :] for key, a in self._saved_a()}
+        if self.candidate is None:
             return {}
         params, spec = self.candidate.record.params, self.candidate.spec
         known = params.ranks or {}
@@ -81,6 +92,9 @@ class Subject:
         if None in ranks:
             return {}
         return starting_a(self.projections, [rank for rank in ranks if rank], spec.lora, spec.seed)
+
+    def _saved_a(self) -> Iterator[tuple[str, Tensor]]:
+        return ((key, adapter.a.detach()) for key, adapter in self.adapters.items())
 
 
 def candidates(study: Study, paths: StudyPaths) -> dict[ModelSpec, list[Candidate]]:
@@ -125,7 +139,8 @@ def load_subject(folder: Path, base: Base, name: str, candidate: Candidate | Non
     weight = next(base.model.parameters())
     adapters = {key: adapter.to(weight.device, adapter.a.dtype) for key, adapter in loaded.adapters.items()}
     own = tuple(p for p in base.projections if p.key in adapters)
-    rank = max(len(adapter.a) for adapter in adapters.values())
+    known = None if candidate is None else candidate.record.params.rank
+    rank = known or max(len(adapter.a) for adapter in adapters.values())
     return Subject(name, own, adapters, rank, candidate, loaded.left_out)
 
 

@@ -13,14 +13,14 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from src.comparison.method import UNITS, adapts, family_of, has_lora, method_of
+from src.comparison.method import UNITS, adapts, family_of, full_family_of, has_lora, method_of
 from src.records.record import RunRecord, Scores
 from src.records.text import Value
 from src.spec import RunSpec
 from src.spec.identity import GROUPS, canonical_json
 
 # Fields that an older study did not have, and the value that they then stand for: there is no need to show it.
-LATER = {
+LATER_DEFAULTS = {
     f"{name}.{f.name}": f.default
     for name, group in GROUPS.items()
     for f in dataclasses.fields(group)
@@ -34,11 +34,13 @@ class Cell:
 
     Attributes:
         spec: of the first seed.
-        records: sorted by seed.
+        records: sorted by seed, one for each.
+        repeats: other runs of these seeds, each with the record that stands for it; never part of a mean.
     """
 
     spec: RunSpec
     records: tuple[RunRecord, ...]
+    repeats: tuple[tuple[RunRecord, RunRecord], ...] = ()
 
     @property
     def adapted(self) -> bool:
@@ -77,7 +79,11 @@ class Cell:
 
     @property
     def test(self) -> float | None:
-        return self._mean(lambda record: self._score(record.metrics.test))
+        return self.mean_on_test(self.spec.task.metric)
+
+    def mean_on_test(self, metric: str) -> float | None:
+        """Mean over seeds of any score on test; None where a seed lacks it."""
+        return self._mean(lambda record: (record.metrics.test or {}).get(metric))
 
     @property
     def total_s(self) -> float | None:
@@ -86,7 +92,7 @@ class Cell:
     @property
     def seeds(self) -> Value:
         """How many seeds count; ``2 of 3`` where others did not complete."""
-        counted, run = len(self.scored), len(self.records)
+        counted, run = len(self.seed_values), len({record.run_spec().seed for record in self.records})
         return run if counted == run else f"{counted} of {run}"
 
     @property
@@ -125,7 +131,7 @@ class Cell:
         if self.has_lora and (self.ranks or self.rank is not None):
             parts.append(f"r={self.ranks or self.rank}")
         if self.method_size is not None:
-            parts.append(f"{UNITS.get(self.spec.method.name, 'm')}={self.method_size}")
+            parts.append(f"{UNITS.get(self.spec.method.name, 'm')}={self.method_size:,d}")
         if self.spec.lora.budget is not None and (not parts or (self.has_lora and not parts[0].startswith("r="))):
             parts.insert(0, f"budget {self.spec.lora.budget:,d}")
         return ", ".join(parts)
@@ -134,6 +140,11 @@ class Cell:
     def name(self) -> str:
         """Family and size: ``qv r=8``, ``DoRA qv r=7``, ``prefix m=16``, ``full fine-tuning``."""
         return f"{self.family} {self.size_text}".rstrip()
+
+    @property
+    def full_name(self) -> str:
+        """`name` with the method in any case, for where several stand side by side: ``LoRA qv r=8``, ``head only``."""
+        return f"{full_family_of(self.spec)} {self.size_text}".rstrip()
 
     @property
     def adapter_parameters(self) -> int | None:
@@ -167,16 +178,27 @@ class Cell:
 
 
 def group_cells(records: Iterable[RunRecord]) -> list[Cell]:
-    """Records by everything in their specs but the seed, in a fixed order."""
+    """Records by everything in their specs but the seed, in a fixed order.
+
+    Of several runs of one seed the first that counts is kept, else the first that completed, else the first, by run id.
+    """
     groups: dict[str, list[tuple[RunSpec, RunRecord]]] = defaultdict(list)
     for record in records:
         spec = record.run_spec()
         groups[canonical_json(dataclasses.replace(spec, seed=0))].append((spec, record))
-    cells = []
-    for _, members in sorted(groups.items()):
-        members.sort(key=lambda member: member[0].seed)
-        cells.append(Cell(members[0][0], tuple(record for _, record in members)))
-    return cells
+    return [_cell(members) for _, members in sorted(groups.items())]
+
+
+def _cell(members: Sequence[tuple[RunSpec, RunRecord]]) -> Cell:
+    spec, _ = min(members, key=lambda member: member[0].seed)
+    every = Cell(spec, tuple(record for _, record in members))
+    by_seed: dict[int, list[RunRecord]] = defaultdict(list)
+    for own, record in sorted(members, key=lambda member: member[0].seed):
+        by_seed[own.seed].append(record)
+    for runs in by_seed.values():
+        runs.sort(key=lambda record: (not every.counts(record), record.status != "completed", record.run_id))
+    repeats = [(record, runs[0]) for runs in by_seed.values() for record in runs[1:]]
+    return Cell(spec, tuple(runs[0] for runs in by_seed.values()), tuple(repeats))
 
 
 def settings_of(spec: RunSpec) -> dict[str, Any]:

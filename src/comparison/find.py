@@ -10,7 +10,7 @@ from src.comparison.cells import Cell
 from src.comparison.choose import Choice, best_of, choose
 from src.comparison.findings import Contender, Difference, Estimate, Findings
 from src.comparison.sampling import ExamplesOf, sampling_intervals
-from src.comparison.table import Table, configuration_label
+from src.comparison.table import Table
 from src.statistics import PairedTest, Spread, holm, paired_test, places, pooled_spread, t_interval
 
 Pair = tuple[int, int]
@@ -37,7 +37,7 @@ def find(table: Table, examples_of: ExamplesOf, *, margin: float, level: float =
     against_best, place = _compare(table, scores[: len(choices)], margin, level)
 
     def contender(choice: Choice, test: Estimate | None, difference: Difference | None, at: int | None) -> Contender:
-        name = configuration_label(choice.cell, table.varying)
+        name = table.configuration_label(choice.cell)
         return Contender(choice, name, _validation(choice.cell, level), test, difference, at)
 
     contenders = tuple(map(contender, choices, tests, against_best, place))

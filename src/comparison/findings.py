@@ -108,6 +108,11 @@ class Findings:
     sufficient: Mapping[str, Contender]
 
     @property
+    def tested(self) -> bool:
+        """Whether two configurations share two seeds; else every place is 1 and says nothing."""
+        return any(contender.difference for contender in self.contenders)
+
+    @property
     def best(self) -> Contender | None:
         """The contender with the best mean validation score."""
         return self.contenders[0] if self.contenders else None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 from src.comparison.cells import Cell
@@ -17,10 +16,3 @@ def further_metrics(cells: Sequence[Cell]) -> list[str]:
                 if name != cell.spec.task.metric and value is not None:
                     found[name] = None
     return list(found)
-
-
-def mean_on_test(cell: Cell, metric: str) -> float | None:
-    """Mean over seeds; None where a seed lacks it."""
-    values = [(record.metrics.test or {}).get(metric) for record in cell.scored]
-    present = [value for value in values if value is not None]
-    return math.fsum(present) / len(present) if present and len(present) == len(values) else None

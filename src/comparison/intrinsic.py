@@ -2,7 +2,8 @@
 
 It is the smallest d for which training in a random subspace of d dimensions reaches 90 % of full fine-tuning's score.
 Both take part at the learning rate that validation chose; their scores are means over seeds on test, or on validation
-where one of the two has none on test.
+for all where one of them has none on test. A d that has lost seeds is not judged by those that survived, unless full
+fine-tuning has lost some too.
 """
 
 from __future__ import annotations
@@ -23,13 +24,15 @@ class Subspace:
     """Attributes:
     d: dimensions, all that is trained besides the head.
     score: mean over seeds.
-    reaches: whether it comes up to the threshold; None where there is none.
+    judged: whether it can be held against full fine-tuning: it has all of its seeds, or neither has.
+    reaches: whether it comes up to the threshold; None where there is none, and where it is not judged.
     reaches_gain: the same for the gain over the head alone.
     """
 
     contender: Contender
     d: int
     score: float
+    judged: bool
     reaches: bool | None
     reaches_gain: bool | None
 
@@ -38,7 +41,7 @@ class Subspace:
 class IntrinsicDimension:
     """Attributes:
     method: the projection, SAID or DID.
-    split: of all scores: ``test`` or ``validation``.
+    split: of all scores, those of other projections too: ``test`` or ``validation``.
     full, head: full fine-tuning and the head alone; None where they have no score.
     full_score, head_score: on the split.
     threshold: 90 % of full fine-tuning's score; None where that has no meaning: it is missing, not above 0, or lower is
@@ -81,21 +84,25 @@ def intrinsic_dimensions(findings: Findings) -> tuple[IntrinsicDimension, ...]:
         if cell.spec.method.name == "random_subspace" and cell.method_size is not None:
             lines.setdefault(cell.method, {}).setdefault(cell.method_size, contender)
     curves = {method: line for method, line in sorted(lines.items()) if len(line) >= FEWEST}
-    return tuple(_dimension(findings, method, line) for method, line in curves.items())
-
-
-def _dimension(findings: Findings, method: str, line: dict[int, Contender]) -> IntrinsicDimension:
     full = next((c for c in findings.contenders if c.choice.cell.method == FULL), None)
-    split = _split([*line.values(), *([full] if full else [])])
+    split = _split([*(c for line in curves.values() for c in line.values()), *([full] if full else [])])
+    return tuple(_dimension(findings, method, line, full, split) for method, line in curves.items())
+
+
+def _dimension(
+    findings: Findings, method: str, line: dict[int, Contender], full: Contender | None, split: str
+) -> IntrinsicDimension:
     full_score, head_score = _score(full, split), _score(findings.baseline, split)
     sign = -1.0 if findings.table.lower_is_better else 1.0
     threshold = SHARE * full_score if full_score is not None and full_score > 0 and sign > 0 else None
     gain = _gain_threshold(full_score, head_score, sign)
-    subspaces = [
-        Subspace(contender, d, score, _at_least(score, threshold, sign), _at_least(score, gain, sign))
-        for d, contender in sorted(line.items())
-        if (score := _score(contender, split)) is not None
-    ]
+    subspaces = []
+    for d, contender in sorted(line.items()):
+        score = _score(contender, split)
+        if score is not None:
+            judged = contender.choice.cell.whole or full is None or not full.choice.cell.whole
+            reaches, reaches_gain = (_at_least(score, least, sign) if judged else None for least in (threshold, gain))
+            subspaces.append(Subspace(contender, d, score, judged, reaches, reaches_gain))
     return IntrinsicDimension(method, split, full, full_score, head_score, threshold, gain, tuple(subspaces))
 
 

@@ -64,6 +64,12 @@ def family_of(spec: RunSpec, write: Callable[[str], str] = str) -> str:
     return write(spec.lora.targets) if method == LORA else f"{method} {write(spec.lora.targets)}"
 
 
+def full_family_of(spec: RunSpec, write: Callable[[str], str] = str) -> str:
+    """`family_of` with the method in any case: ``LoRA qv``, ``head only``."""
+    method = method_of(spec)
+    return f"{method} {write(spec.lora.targets)}" if has_lora(spec) else method
+
+
 def several_methods(specs: Sequence[RunSpec]) -> bool:
     """Whether there is more to tell apart than plain LoRA and the head alone."""
     return bool({method_of(spec) for spec in specs} - {LORA, HEAD})

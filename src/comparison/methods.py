@@ -15,19 +15,19 @@ FEWEST = 2
 
 
 @dataclass(frozen=True)
-class Rival:
-    """A method at its best.
+class ComparedMethod:
+    """A method, or a reference, at its best.
 
     Attributes:
-        difference: from plain LoRA on test, corrected over all rivals; None for LoRA itself, and where fewer than two
-            seeds pair or there is no LoRA.
+        difference: from plain LoRA on test, corrected over all that are held against it; None for LoRA itself,
+            and where fewer than two seeds pair or there is no LoRA.
     """
 
     contender: Contender
     difference: Difference | None
 
     @property
-    def method(self) -> str:
+    def name(self) -> str:
         return self.contender.choice.cell.method
 
 
@@ -42,13 +42,13 @@ class OneBudget:
 
     budget: int
     given: bool
-    members: tuple[Rival, ...]
-    references: tuple[Rival, ...]
+    members: tuple[ComparedMethod, ...]
+    references: tuple[ComparedMethod, ...]
 
     @property
-    def lora(self) -> Rival | None:
+    def lora(self) -> ComparedMethod | None:
         """What the others are held against."""
-        return next((rival for rival in self.members if rival.method == LORA), None)
+        return next((method for method in self.members if method.name == LORA), None)
 
 
 def methods_at_one_budget(findings: Findings) -> OneBudget | None:
@@ -60,13 +60,8 @@ def methods_at_one_budget(findings: Findings) -> OneBudget | None:
     if len(members) < FEWEST and not (members and references and given):
         return None
     references += [findings.baseline] if findings.baseline else []
-    rivals = _against_lora(findings, members, references)
-    return OneBudget(
-        budget,
-        given,
-        tuple(rivals[: len(members)]),
-        tuple(rivals[len(members) :]),
-    )
+    compared = _against_lora(findings, members, references)
+    return OneBudget(budget, given, tuple(compared[: len(members)]), tuple(compared[len(members) :]))
 
 
 def _is_sized(contender: Contender) -> bool:
@@ -81,11 +76,13 @@ def _first_of_each(contenders: Sequence[Contender]) -> list[Contender]:
     return list(found.values())
 
 
-def _against_lora(findings: Findings, members: Sequence[Contender], references: Sequence[Contender]) -> list[Rival]:
+def _against_lora(
+    findings: Findings, members: Sequence[Contender], references: Sequence[Contender]
+) -> list[ComparedMethod]:
     """Differences are corrected over all that is held against LoRA but the head alone, which only shows the scale."""
     everyone = [*members, *references]
     lora = next((c for c in members if c.choice.cell.method == LORA), None)
     others = [c for c in everyone if c is not lora and c.choice.cell.method != HEAD]
     differences = differences_from(findings, lora, others) if lora else [None] * len(others)
     known = {id(contender): difference for contender, difference in zip(others, differences, strict=True)}
-    return [Rival(contender, known.get(id(contender))) for contender in everyone]
+    return [ComparedMethod(contender, known.get(id(contender))) for contender in everyone]

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from src.comparison.cells import Cell, fields_of, group_cells, varying_fields
+from src.comparison.labels import cell_label, configuration_label, last_part
 from src.comparison.method import TOLD_BY_NAME, several_methods
 from src.records.record import RunRecord
 from src.records.study import Skipped, Study
@@ -52,7 +54,7 @@ class Table:
         note: what sets this table apart from another of the same model, task and metric; mostly empty.
         columns: of the table of ranked cells.
         ranked: cells with a validation score, best first.
-        problems: runs without one, by run id.
+        problems: runs without one, and further runs of a seed that has one, by run id.
         varying: dotted names of the fields that differ between cells and that neither a column of its own nor the
             name of the method tells.
     """
@@ -80,13 +82,22 @@ class Table:
         found = {id(cell): cell for cell in (*self.ranked, *(problem.cell for problem in self.problems))}
         return tuple(found.values())
 
-    @property
+    @cached_property
     def several_methods(self) -> bool:
         """Whether there is more to tell apart than plain LoRA and the head alone."""
         return several_methods([cell.spec for cell in self.cells])
 
     def label(self, cell: Cell) -> str:
-        return cell_label(cell, self.varying)
+        """``qkvo r=64 (alpha 16, lr 0.003)``, and whatever else varies between the cells."""
+        return cell_label(cell, self.varying, self.several_methods)
+
+    def configuration_label(self, cell: Cell) -> str:
+        """``qkvo r=64``, and whatever varies between configurations: what is tuned within one is left out."""
+        return configuration_label(cell, self.varying, self.several_methods)
+
+    def name(self, cell: Cell) -> str:
+        """With the method also where it is plain LoRA or none, where there are others."""
+        return cell.full_name if self.several_methods else cell.name
 
     def row(self, cell: Cell) -> list[str]:
         """The cell's values as text, in the order of `columns`."""
@@ -113,23 +124,6 @@ def build_tables(study: Study) -> StudyTable:
     return StudyTable(study.name, tables, study.skipped, study.unfinished)
 
 
-def cell_label(cell: Cell, varying: Sequence[str]) -> str:
-    """``qkvo r=64 (alpha 16, lr 0.003)``, and whatever else varies between the cells."""
-    alpha = [f"alpha {cell.spec.lora.alpha:g}"] if cell.has_lora else []
-    return _label(cell, varying, [*alpha, *([f"lr {cell.spec.optim.lr:g}"] if cell.adapted else [])])
-
-
-def configuration_label(cell: Cell, varying: Sequence[str]) -> str:
-    """``qkvo r=64``, and whatever varies between configurations: what is tuned within one is left out."""
-    return _label(cell, varying, [])
-
-
-def _label(cell: Cell, varying: Sequence[str], tuned: Sequence[str]) -> str:
-    fields = fields_of(cell.spec)
-    details = [f"{_last(key)} {show(fields[key], 'number')}" for key in varying if fields.get(key) is not None]
-    return f"{cell.name} ({', '.join([*tuned, *details])})" if tuned or details else cell.name
-
-
 def _setting(cell: Cell) -> dict[str, Value]:
     """What has to be equal for two scores to be comparable: base model, data and metric."""
     fields = fields_of(cell.spec)
@@ -146,18 +140,18 @@ def _note(cells: Sequence[Cell], groups: Sequence[Sequence[Cell]]) -> str:
     own = _setting(cells[0])
     alike = [_setting(group[0]) for group in groups if _names(group[0]) == _names(cells[0])]
     apart = [key for key, value in own.items() if any(setting[key] != value for setting in alike)]
-    return ", ".join(f"{_last(key)} {show(own[key], 'number')}" for key in apart)
+    return ", ".join(f"{last_part(key)} {show(own[key], 'number')}" for key in apart)
 
 
 def _build_table(cells: Sequence[Cell], note: str) -> Table:
     model, task, metric = _names(cells[0])
     varying = _varying(cells)
     ranked = sorted((cell for cell in cells if cell.scored), key=ranking)
+    several = several_methods([cell.spec for cell in cells])
     problems = [
-        Problem(record.run_id, f"{cell_label(cell, varying)}, seed {record.run_spec().seed}", *_cause(record), cell)
+        Problem(record.run_id, f"{cell_label(cell, varying, several)}, seed {record.run_spec().seed}", *why, cell)
         for cell in cells
-        for record in cell.records
-        if not cell.counts(record)
+        for record, why in _unranked(cell)
     ]
     problems.sort(key=lambda problem: problem.run_id)
     return Table(model, task, metric, note, _columns(metric, varying, cells), tuple(ranked), tuple(problems), varying)
@@ -182,7 +176,7 @@ def ranking(cell: Cell) -> tuple[Any, ...]:
 
 
 def _columns(metric: str, varying: Sequence[str], cells: Sequence[Cell]) -> tuple[Column, ...]:
-    extra = [Column(_last(key), _last(key), "number", _field(key)) for key in varying]
+    extra = [Column(last_part(key), last_part(key), "number", _field(key)) for key in varying]
     method, size = _method_columns(cells)
     return (
         *method,
@@ -228,8 +222,14 @@ def _field(key: str) -> Callable[[Cell], Value]:
     return lambda cell: fields_of(cell.spec).get(key)
 
 
-def _last(key: str) -> str:
-    return key.rpartition(".")[2]
+def _unranked(cell: Cell) -> list[tuple[RunRecord, tuple[str, str]]]:
+    """Runs that take no part in the cell's means, with status and cause."""
+    lost = [(record, _cause(record)) for record in cell.records if not cell.counts(record)]
+    again = [
+        (record, ("repeated", f"{record.status}; {kept.run_id} has the same settings and seed and stands for both"))
+        for record, kept in cell.repeats
+    ]
+    return [*lost, *again]
 
 
 def _cause(record: RunRecord) -> tuple[str, str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -11,47 +11,16 @@ from typing import Any, Literal
 from src.comparison import Table, build_tables, choose
 from src.errors import ConfigError, HarnessError
 from src.experiment.resources import Resources
-from src.models.bank import AdapterBank
-from src.models.bank_costs import (
-    Agreement,
-    Pass,
-    Switching,
-    base_bytes,
-    check_answers,
-    checkpoint_bytes,
-    sample_inputs,
-    time_passes,
-    time_switches,
-)
+from src.experiment.served import Resident, Served
+from src.models.bank import AdapterBank, read_head, saved_pooling
+from src.models.bank.agreement import check_answers, mixture
+from src.models.bank.costs import base_bytes, checkpoint_bytes, time_passes, time_switches
 from src.models.loading import max_positions
-from src.models.task_head import read_head
+from src.models.sample_inputs import sample_inputs
 from src.records import RunPaths, RunRecord, Study, StudyPaths
 from src.spec import RunSpec
 
 Which = Literal["best", "all"]
-
-
-@dataclass(frozen=True)
-class Resident:
-    """An adapter that goes into a bank.
-
-    Attributes:
-        name: run id, or name of an imported folder.
-        folder: with the adapter's files.
-        head: file of the task head, None without.
-        spec: of its run; of an imported one that of the first run in the bank.
-    """
-
-    name: str
-    folder: Path
-    head: Path | None
-    spec: RunSpec
-
-    @property
-    def disk_bytes(self) -> int:
-        """Of its files."""
-        files = [file for file in self.folder.iterdir() if file.is_file()] + ([self.head] if self.head else [])
-        return sum(file.stat().st_size for file in files)
 
 
 @dataclass(frozen=True)
@@ -61,35 +30,6 @@ class Shape:
     batch: int
     length: int | None
     rounds: int
-
-
-@dataclass(frozen=True)
-class Served:
-    """What one base with its adapters costs.
-
-    Attributes:
-        load_s: loading the base once; what a switch costs where every task has a whole model on disk.
-        base_bytes, adapter_bytes: in memory.
-        checkpoint_bytes: the base's weight files, None where unknown.
-        adapter_disk_bytes: files of all adapters and heads.
-        batch, length: of the passes.
-        left_out: saved tensors that belong to no letter, by adapter.
-    """
-
-    model: str
-    residents: tuple[Resident, ...]
-    num_parameters: int
-    load_s: float
-    base_bytes: int
-    adapter_bytes: int
-    checkpoint_bytes: int | None
-    adapter_disk_bytes: int
-    batch: int
-    length: int
-    agreement: Agreement
-    switching: Switching
-    passes: tuple[Pass, ...]
-    left_out: Mapping[str, tuple[str, ...]]
 
 
 def residents(
@@ -136,9 +76,10 @@ def serve(group: Sequence[Resident], resources: Resources, shape: Shape) -> Serv
     try:
         left_out = {}
         for resident in group:
-            head = None if resident.head is None else read_head(resident.head, resident.spec.model.pooling)
+            head = None if resident.head is None else read_head(resident.head, resident.pooling)
             left_out[resident.name] = bank.load(resident.name, resident.folder, head)
         inputs = sample_inputs(base, shape.batch, length)
+        main = next(iter(inputs.values()))
         return Served(
             model=spec.model.path,
             residents=tuple(group),
@@ -148,8 +89,9 @@ def serve(group: Sequence[Resident], resources: Resources, shape: Shape) -> Serv
             adapter_bytes=bank.num_bytes(),
             checkpoint_bytes=checkpoint_bytes(base),
             adapter_disk_bytes=sum(resident.disk_bytes for resident in group),
-            batch=shape.batch,
-            length=length,
+            shape=tuple(main.shape),
+            dtype=str(next(base.model.parameters()).dtype).removeprefix("torch."),
+            not_mixed=bank.why_unmixed(mixture(bank.names, shape.batch)),
             agreement=check_answers(bank, inputs),
             switching=time_switches(bank, shape.rounds),
             passes=tuple(time_passes(bank, inputs, shape.rounds)),
@@ -160,14 +102,27 @@ def serve(group: Sequence[Resident], resources: Resources, shape: Shape) -> Serv
 
 
 def imported(folder: Path, spec: RunSpec, taken: Collection[str]) -> Resident:
-    """An adapter from elsewhere, named like its folder."""
+    """An adapter from elsewhere, named like its folder.
+
+    Args:
+        spec: of the first run in the bank; its pooling where the folder has no head.json.
+
+    Raises:
+        HarnessError: a head.json that cannot be read.
+    """
     name = folder.resolve().name
-    head = folder / "head.safetensors"
-    return Resident(name if name not in taken else str(folder), folder, head if head.is_file() else None, spec)
+    pooling = saved_pooling(folder) or spec.model.pooling
+    return Resident(
+        name if name not in taken else str(folder), folder, _if_file(folder / "head.safetensors"), spec, pooling
+    )
 
 
 def _resident(run: RunPaths, run_id: str, spec: RunSpec) -> Resident:
-    return Resident(run_id, run.adapter, run.head if run.head.is_file() else None, spec)
+    return Resident(run_id, run.adapter, _if_file(run.head), spec, spec.model.pooling)
+
+
+def _if_file(path: Path) -> Path | None:
+    return path if path.is_file() else None
 
 
 def _best(table: Table) -> list[RunRecord]:

@@ -128,6 +128,7 @@ class AdaptedModel:
         self.roster.training = training
         self.roster.lengths = tuple(batch.length for batch in batches)
         self.roster.target_lengths = tuple(batch.target_length for batch in batches)
+        self.roster.texts = len(batches[0].attention_mask)
         hidden: Tensor = self.base.backbone(**self.method.inputs(inputs)).last_hidden_state
         return list(hidden.unflatten(0, (len(batches), -1)).unbind(0))
 

@@ -49,7 +49,7 @@ def export(run: Exported, target: Path, form: Format, cache_dir: Path, dtype: st
     """Write the folder, whole or not at all.
 
     Args:
-        dtype: of the merged weights, as torch names it.
+        dtype: of the merged weights, as torch names it; they are merged in float32 or better.
 
     Raises:
         ConfigError: a run of this method has no such form.
@@ -91,7 +91,9 @@ def _merged(run: Exported, cache_dir: Path, dtype: torch.dtype) -> Callable[[Pat
             f"{spec.method.name} trains cannot be folded into the base's weights"
         )  # fmt: skip
     cpu = torch.device("cpu")
-    base = load_base(spec.model, spec.task.kind, cache_dir, device=cpu, dtype=dtype, attention="sdpa")
+    # Rounded once, at the end: factors in bfloat16 would change what is merged.
+    wide = master_dtype(dtype)
+    base = load_base(spec.model, spec.task.kind, cache_dir, device=cpu, dtype=wide, attention="sdpa")
     if spec.method.name == "lora" and spec.lora.targets != "none":
         bank = AdapterBank(base)
         bank.load(run.record.run_id, run.run.adapter)
@@ -99,6 +101,8 @@ def _merged(run: Exported, cache_dir: Path, dtype: torch.dtype) -> Callable[[Pat
     elif spec.method.name in _CHANGE_WEIGHTS:
         _put_weights(run, base)
     preprocessor = (load_image_processor if spec.task.image else load_tokenizer)(spec.model, cache_dir)
+
+    base.model.to(dtype)
 
     def write(folder: Path) -> None:
         _plain_config(base, spec)

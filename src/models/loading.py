@@ -114,14 +114,18 @@ def load_base(
     """Load, freeze and place the base model.
 
     Args:
-        attention: which of transformers' implementations to use; they differ in speed and rounding only.
+        attention: which of transformers' implementations to use, where the architecture has it, else eager; they
+            differ in speed and rounding only.
 
     Raises:
         HarnessError: missing files or weights, no network, an architecture without a projection table.
     """
     source = local_source(spec, cache_dir)
-    options: dict[str, Any] = {"revision": spec.revision, "dtype": dtype, "attn_implementation": attention}
+    options: dict[str, Any] = {"revision": spec.revision, "dtype": dtype}
     auto, options["config"] = _auto_class(kind), _load_config(spec, source)
+    # DeBERTa's own attention has terms that torch's fused one does not know.
+    fuses = _load(spec, lambda: auto._model_mapping[type(options["config"])])._supports_sdpa
+    options["attn_implementation"] = attention if fuses else "eager"
     model, report = _load(spec, lambda: auto.from_pretrained(source, output_loading_info=True, **options))
     _check_weights(spec, model, report["missing_keys"])
     return freeze(model.to(device), kind, source, spec.projections)

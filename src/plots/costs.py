@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 
 from src.comparison import Cell, Table
 from src.comparison.findings import Findings
+from src.plots.dodge import side_by_side
 from src.plots.measure import counted, families, family_looks
 from src.plots.scores import parameter_axis, parameter_words
 from src.plots.style import Drawing, finish, new_figure
@@ -35,7 +36,7 @@ def time_and_memory(findings: Findings) -> Drawing | None:
     note = f"{table.title}; n = {counted([len(cells)], 'cell')}, each over {seeds}; {_device(cells)}"
     caption = (
         "Time is a cell's equal share of its pack's wall time in training and evaluation. Memory is the peak of the "
-        "pack in which a cell trained, with all of its lanes."
+        "pack in which a cell trained, with all of its lanes. Points of nearly the same size stand side by side."
     )
     return finish(figure, "time-and-memory", "Time and memory of each cell", note, caption, legend=axes)
 
@@ -59,9 +60,15 @@ def _mean(cell: Cell, cost: Cost) -> float | None:
 
 def _draw_costs(ax: Axes, cells: Sequence[Cell], cost: Cost, table: Table) -> None:
     names = families(table)
+    sizes = [(f, size) for f in names for size in sorted({c.adapter_parameters or 0 for c in cells if c.family == f})]
+    places = dict(zip(sizes, side_by_side([size for _, size in sizes]), strict=True))
     for family, look in family_looks(table).items():
         own = [cell for cell in cells if cell.family == family]
-        points = [(cell.adapter_parameters, value) for cell in own if (value := _mean(cell, cost)) is not None]
+        points = [
+            (places[family, cell.adapter_parameters or 0], value)
+            for cell in own
+            if (value := _mean(cell, cost)) is not None
+        ]
         if points:
             x, y = zip(*points, strict=True)
             ax.plot(x, y, label=names[family], alpha=0.8, **look.options(linestyle="none"))

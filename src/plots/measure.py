@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from src.comparison import Cell, Table
 from src.comparison.findings import Contender, Estimate, Findings
-from src.comparison.method import LORA, family_of
+from src.comparison.method import LORA, family_of, full_family_of
 from src.plots.style import Look, looks, spell
 from src.records import RunRecord
 from src.spec import LETTERS, TEXT_KINDS
@@ -137,11 +137,12 @@ def counted(numbers: Sequence[int], noun: str) -> str:
 
 
 def families(table: Table) -> dict[str, str]:
-    """What lines and points are told apart by, and how figures write it: target sets of plain LoRA, small ones first,
-    then its kin, then other methods."""
+    """What lines and points are told apart by, and how figures write it, with ``LoRA`` where there are other methods:
+    target sets of plain LoRA, small ones first, then its kin, then other methods."""
     cells = [cell for cell in table.cells if cell.adapted]
     ordered = sorted(cells, key=lambda cell: (_method_order(cell), _target_order(cell.spec.lora.targets)))
-    return {cell.family: family_of(cell.spec, spell) for cell in ordered}
+    write = full_family_of if table.several_methods else family_of
+    return {cell.family: write(cell.spec, spell) for cell in ordered}
 
 
 def family_looks(table: Table) -> dict[str, Look]:
@@ -150,8 +151,8 @@ def family_looks(table: Table) -> dict[str, Look]:
 
 
 def spelled_name(cell: Cell) -> str:
-    """``q,v r=8``, ``DoRA q,v r=7``, ``prefix m=16``."""
-    return f"{family_of(cell.spec, spell)} {cell.size_text}".rstrip()
+    """``LoRA q,v r=8``, ``DoRA q,v r=7``, ``prefix m=16``."""
+    return f"{full_family_of(cell.spec, spell)} {cell.size_text}".rstrip()
 
 
 def _method_order(cell: Cell) -> tuple[bool, bool, str]:

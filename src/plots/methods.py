@@ -23,7 +23,7 @@ def methods_at_budget(findings: Findings) -> Drawing | None:
     if compared is None:
         return None
     measured = measure(findings)
-    members = [rival.contender for rival in compared.members if rival.contender in measured.contenders]
+    members = [method.contender for method in compared.members if method.contender in measured.contenders]
     members.sort(key=lambda c: measured.estimate(c).mean, reverse=not findings.table.lower_is_better)
     references = [r.contender for r in compared.references if r.contender in measured.contenders]
     rows = [*members, *references]
@@ -91,7 +91,7 @@ def _draw_ranks(ax: Axes, findings: Findings, split: str) -> list[Contender]:
         ]
         if points:
             x, estimates = [number for *_, number in points], [estimate for _, _, estimate, _ in points]
-            bars(ax, x, estimates, label=f"LoRA {names[family]}", **looks[family].options())
+            bars(ax, x, estimates, label=names[family], **looks[family].options())
             _annotate(ax, [(f"r={rank}", number, estimate.mean) for rank, _, estimate, number in points])
             drawn += [contender for _, contender, _, _ in points]
     return drawn

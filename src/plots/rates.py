@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Container, Mapping, Sequence
+from statistics import quantiles
 
 from matplotlib.axes import Axes
+from matplotlib.markers import CARETDOWN, CARETUP
 from matplotlib.ticker import NullLocator
 
 from src.comparison import Cell, Table
@@ -17,6 +19,10 @@ from src.plots.style import INK, Drawing, Look, finish, looks, new_panels, plot_
 Curve = Mapping[float, Cell]
 # Family, what it is sorted by, and how its size is written.
 Configuration = tuple[str, tuple[float, float], str]
+MOST_CURVES = 6  # in one panel
+FENCE = 3  # interquartile ranges, Tukey's outer fence
+FEWEST_FOR_A_FENCE = 8
+BEYOND = " A triangle at the edge is a score beyond the axis: outside Tukey's outer fence (3 interquartile ranges)."
 
 
 def score_by_learning_rate(findings: Findings) -> Drawing | None:
@@ -28,10 +34,11 @@ def score_by_learning_rate(findings: Findings) -> Drawing | None:
     if len(rates) < 2:
         return None
     panels = _panels(table, curves)
+    fence = _fence(table, [cell for curve in curves.values() for cell in curve.values()])
     figure, axes = new_panels(len(panels), sharey=True)
     styles = looks(list(dict.fromkeys(label for panel in panels.values() for label in panel)))
     for ax, (name, panel) in zip(axes, panels.items(), strict=True):
-        _draw_panel(ax, panel, styles, {id(contender.choice.cell) for contender in findings.contenders})
+        _draw_panel(ax, panel, styles, {id(contender.choice.cell) for contender in findings.contenders}, fence)
         ax.set_title(name, loc="left")
         _rate_axis(ax, rates)
     label = figure.supylabel(axis_label(table, "validation"), fontsize=9.5)
@@ -41,6 +48,7 @@ def score_by_learning_rate(findings: Findings) -> Drawing | None:
     caption = (
         "A ring marks the learning rate that was chosen. Bars reach from the worst to the best seed. A cross at the "
         'bottom is a learning rate at which no seed has come to a score; "Not ranked" says why.'
+        f"{BEYOND if fence else ''}"
     )
     title = f"Validation {table.metric} against learning rate"
     drawing = finish(figure, "score-by-learning-rate", title, f"{table.title}; n = {size}", caption, legend=axes)
@@ -66,11 +74,40 @@ def _panels(table: Table, curves: Mapping[Configuration, Curve]) -> dict[str, di
         panels[family][size] = curve
     if max(map(len, panels.values())) > 1 or len(panels) == 1:
         return {names[family]: panel for family, panel in panels.items() if panel}
-    named = ((f"{names[f]} {size}".rstrip(), curve) for f, panel in panels.items() for size, curve in panel.items())
-    return {"": dict(named)}
+    named = {f"{names[f]} {size}".rstrip(): curve for f, panel in panels.items() for size, curve in panel.items()}
+    if len(named) <= MOST_CURVES:
+        return {"": named}
+    of_lora = {name: next(iter(curve.values())).has_lora for name, curve in named.items()}
+    kinds = {
+        kind: {name: curve for name, curve in named.items() if of_lora[name] is own}
+        for kind, own in (("LoRA and its variants", True), ("other methods", False))
+    }
+    return kinds if all(kinds.values()) else {"": named}
 
 
-def _draw_panel(ax: Axes, curves: Mapping[str, Curve], styles: Mapping[str, Look], chosen: Container[int]) -> None:
+def _fence(table: Table, cells: Sequence[Cell]) -> tuple[float, float] | None:
+    """The axis' limits where far worse scores than the others' would flatten these; None where there are none."""
+    known = [cell.validation for cell in cells if cell.validation is not None]
+    if len(known) < FEWEST_FOR_A_FENCE:
+        return None
+    low, _, high = quantiles(known, n=4)
+    reach = FENCE * (high - low)
+    kept = [score for score in known if (score <= high + reach if table.lower_is_better else score >= low - reach)]
+    if len(kept) == len(known) or reach == 0:
+        return None
+    margin = 0.08 * (max(kept) - min(kept))
+    return min(kept) - margin, max(kept) + margin
+
+
+def _draw_panel(
+    ax: Axes,
+    curves: Mapping[str, Curve],
+    styles: Mapping[str, Look],
+    chosen: Container[int],
+    fence: tuple[float, float] | None,
+) -> None:
+    if fence:
+        ax.set_ylim(*fence)
     for label, curve in curves.items():
         scored = {rate: cell for rate, cell in sorted(curve.items()) if cell.scored}
         look = styles[label]
@@ -81,6 +118,9 @@ def _draw_panel(ax: Axes, curves: Mapping[str, Curve], styles: Mapping[str, Look
         for rate, cell in curve.items():
             if not cell.scored:
                 ax.plot(rate, 0.04, "x", color=look.color, transform=ax.get_xaxis_transform(), markeredgewidth=1.8)
+            elif fence and cell.validation is not None and not fence[0] <= cell.validation <= fence[1]:
+                edge, marker = (0.03, CARETDOWN) if cell.validation < fence[0] else (0.97, CARETUP)
+                ax.plot(rate, edge, marker=marker, color=look.color, transform=ax.get_xaxis_transform())
             elif id(cell) in chosen and cell.validation is not None:
                 ax.plot(rate, cell.validation, "o", markersize=12, markerfacecolor="none", markeredgecolor=INK)
 

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from src.comparison.findings import Contender, Estimate, Findings
 from src.comparison.groups import at_one_budget, by_rank
-from src.comparison.method import family_of
 from src.comparison.table import Table
+from src.plots.dodge import side_by_side
 from src.plots.measure import Measured, error_bar, families, family_looks, measure
-from src.plots.style import INK, MUTED, Drawing, finish, new_figure, spell
+from src.plots.style import INK, MUTED, Drawing, finish, new_figure
 
 Point = tuple[Contender, Estimate]
+NEAR = 0.1  # of an axis' length, within which two labels would overlap
+PLACE = (
+    "The number before the label is the place; configurations that the data do not separate from the leader of their "
+    "group share it. "
+)
 
 
 def score_by_parameters(findings: Findings) -> Drawing | None:
@@ -25,9 +30,9 @@ def score_by_parameters(findings: Findings) -> Drawing | None:
     if len({_parameters(contender) for contender, _ in points}) < 2:
         return None
     figure, (ax,) = new_figure()
-    _scatter(ax, measured, points)
-    front = pareto_front(points, findings.table.lower_is_better)
-    _draw_front(ax, front)
+    places = _places(measured, points)
+    _scatter(ax, measured, points, places)
+    _draw_front(ax, pareto_front(points, findings.table.lower_is_better), places)
     draw_baseline(ax, measured)
     words = parameter_words(findings.table)
     parameter_axis(ax, [_parameters(contender) for contender, _ in points], words)
@@ -35,7 +40,8 @@ def score_by_parameters(findings: Findings) -> Drawing | None:
     title = f"{measured.split.capitalize()} {findings.table.metric} against {words}"
     caption = (
         "Each point is one configuration at the learning rate that validation chose. The dashed line is the Pareto "
-        f"front: nothing with fewer parameters has a better mean. {measured.interval_words}"
+        "front: nothing with fewer parameters has a better mean. Points of nearly the same size stand side by side. "
+        f"{measured.interval_words}"
     )
     return finish(figure, "score-by-parameters", title, measured.note(), caption, legend=[ax])
 
@@ -80,7 +86,7 @@ def matrices_at_budget(findings: Findings) -> Drawing | None:
     baseline = measured.baseline
     if baseline is not None:
         ax.axvline(baseline.mean, color=MUTED, linestyle=":", label="head alone")
-    ax.set_yticks(range(len(best_first)), [_row_label(contender) for contender, _ in best_first])
+    ax.set_yticks(range(len(best_first)), [_row_label(findings, contender) for contender, _ in best_first])
     ax.set_ylim(len(best_first) - 0.5, -0.5)
     ax.set_xlabel(measured.axis)
     ax.grid(visible=False, axis="y")
@@ -88,8 +94,7 @@ def matrices_at_budget(findings: Findings) -> Drawing | None:
     size = f"at most {budget:,d} adapter parameters" if given else f"{budget:,d} adapter parameters each"
     title = f"Which matrices: {size}"
     caption = (
-        "The same number of adapter parameters, spent on different matrices. The number before the label is the place; "
-        "configurations that the data do not separate from the leader of their group share it. "
+        f"The same number of adapter parameters, spent on different matrices. {PLACE if findings.tested else ''}"
         f"{measured.interval_words}"
     )
     return finish(figure, "matrices", title, measured.note(), caption, legend=[ax])
@@ -151,13 +156,19 @@ def _parameters(contender: Contender) -> int:
     return number
 
 
-def _scatter(ax: Axes, measured: Measured, points: Sequence[Point]) -> None:
+def _places(measured: Measured, points: Sequence[Point]) -> dict[int, float]:
+    """x by the contender's id; equal sizes in the order of the legend."""
+    order = list(families(measured.findings.table))
+    contenders = sorted((contender for contender, _ in points), key=lambda c: order.index(c.choice.cell.family))
+    return dict(zip(map(id, contenders), side_by_side([_parameters(c) for c in contenders]), strict=True))
+
+
+def _scatter(ax: Axes, measured: Measured, points: Sequence[Point], places: Mapping[int, float]) -> None:
     looks, names = family_looks(measured.findings.table), families(measured.findings.table)
-    for place, (family, look) in enumerate(looks.items()):
+    for family, look in looks.items():
         own = [point for point in points if point[0].choice.cell.family == family]
-        dodge = 10 ** (0.014 * (place - (len(looks) - 1) / 2))
-        x = [_parameters(contender) * dodge for contender, _ in own]
         if own:
+            x = [places[id(contender)] for contender, _ in own]
             bars(ax, x, [e for _, e in own], label=names[family], **look.options(linestyle="none"))
 
 
@@ -168,11 +179,17 @@ def bars(ax: Axes, x: Sequence[float], estimates: Sequence[Estimate], **options:
     ax.errorbar(x, means, yerr=[below, above], elinewidth=1.1, **options)  # type: ignore[arg-type]
 
 
-def _draw_front(ax: Axes, front: Sequence[Point]) -> None:
-    x, y = [_parameters(contender) for contender, _ in front], [estimate.mean for _, estimate in front]
+def _draw_front(ax: Axes, front: Sequence[Point], places: Mapping[int, float]) -> None:
+    """The front and the sizes on it; of two labels that would overlap the one further along."""
+    x, y = [places[id(contender)] for contender, _ in front], [estimate.mean for _, estimate in front]
     ax.step(x, y, where="post", color=INK, linestyle=(0, (4, 2)), linewidth=1, zorder=1, label="Pareto front")
-    for at, (contender, estimate) in zip(x, front, strict=True):
+    room = (math.log(max(places.values()) / min(places.values())), ax.dataLim.height)
+    for at, following, (contender, estimate), ahead in zip(
+        x, [*x[1:], math.inf], front, [*y[1:], math.inf], strict=True
+    ):
         cell = contender.choice.cell
+        if math.log(following / at) < NEAR * room[0] and abs(ahead - estimate.mean) < NEAR * room[1]:
+            continue
         ax.annotate(
             cell.size_text or cell.method, (at, estimate.mean), xytext=(6, 5), textcoords="offset points", fontsize=8.5
         )
@@ -202,6 +219,6 @@ def _rank_caption(measured: Measured) -> str:
     return f"Each point is at the learning rate that validation chose.{marked} {measured.interval_words}"
 
 
-def _row_label(contender: Contender) -> str:
-    cell = contender.choice.cell
-    return f"{contender.place}.  {family_of(cell.spec, spell)}  {cell.size_text}"
+def _row_label(findings: Findings, contender: Contender) -> str:
+    name = families(findings.table)[contender.choice.cell.family]
+    return f"{f'{contender.place}.  ' if findings.tested else ''}{name}  {contender.choice.cell.size_text}"

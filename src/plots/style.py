@@ -12,6 +12,7 @@ from itertools import cycle
 from textwrap import fill
 from typing import Any, TypeVar
 
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -134,7 +135,7 @@ def plot_middle(figure: Figure) -> float:
 
 
 def _legend(figure: Figure, axes: Sequence[Axes]) -> Legend | None:
-    """One legend for all axes, in one row if they fit; None without labels."""
+    """One legend for all axes, in as many columns as fit; None without labels."""
     handles = [ax.get_legend_handles_labels() for ax in axes]
     entries = {label: handle for pair in handles for handle, label in zip(*pair, strict=True)}
     if not entries:
@@ -142,10 +143,15 @@ def _legend(figure: Figure, axes: Sequence[Axes]) -> Legend | None:
     entries = {label: entries[label] for label in sorted(entries, key=REFERENCES.__contains__)}
     widths = [0.62 + 0.072 * len(label) for label in entries]  # inches: handle, gaps, and letters of the legend's size
     room = WIDTH - 0.2
-    columns = len(entries) if sum(widths) <= room else max(1, int(room / max(widths)))
+    columns = next(n for n in range(len(widths), 0, -1) if n == 1 or _width(widths, n) <= room)
     return figure.legend(
         list(entries.values()), list(entries), loc="upper left", bbox_to_anchor=(0, 1), borderaxespad=0, ncols=columns
     )
+
+
+def _width(entries: Sequence[float], columns: int) -> float:
+    """Of a legend whose entries run down its columns, each as wide as its widest entry."""
+    return sum(float(column.max()) for column in np.array_split(np.array(entries), columns))
 
 
 def log_y(ax: Axes, low: float, high: float) -> None:

@@ -10,7 +10,7 @@ from src.comparison.findings import Contender, Findings
 from src.comparison.table import StudyTable, Table
 from src.records.text import show
 from src.reporting.methods import intrinsic_dimension, one_budget
-from src.reporting.verdict import distance_from_best, scores, what_rank, which_matrices
+from src.reporting.verdict import distance_from_best, one_budget_for_all, scores, what_rank, which_matrices
 
 
 def answer(findings: Sequence[Findings], study: StudyTable) -> list[str]:
@@ -35,11 +35,11 @@ def answer_table(findings: Findings) -> list[str]:
     best = findings.best
     if best is None:
         return [_nothing_to_rank(findings.table), *_head_alone(findings)]
+    ranks, methods = what_rank(findings, best), one_budget(findings)
     return [
         which_matrices(findings, best),
         *intrinsic_dimension(findings),
-        *what_rank(findings, best),
-        *one_budget(findings),
+        *([*methods, *ranks] if one_budget_for_all(findings) else [*ranks, *methods]),
         *_better_on_test(findings),
         *_head_alone(findings),
         *_learning_rates(findings),
@@ -91,7 +91,7 @@ def _learning_rates(findings: Findings) -> list[str]:
         return [f"One learning rate for all cells ({min(rates):g}): {compared} may differ by how well it suits them."]
     sentences = []
     for edge in ("highest", "lowest"):
-        names = [c.cell.name for c in choices if c.at_edge == edge]
+        names = [findings.table.name(c.cell) for c in choices if c.at_edge == edge]
         if names:
             listed = ", ".join(dict.fromkeys(names))
             sentences.append(f"The best learning rate is the {edge} of those tried for {listed}: widen the grid.")

@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from src.comparison.cells import LATER, as_text, fields_of
+from src.comparison.cells import LATER_DEFAULTS, as_text, fields_of
 from src.comparison.findings import Contender, Findings
 from src.comparison.intrinsic import SHARE, IntrinsicDimension, Subspace, intrinsic_dimensions
 from src.comparison.method import method_of, several_methods
@@ -51,7 +51,9 @@ def run_frame(records: Sequence[RunRecord]) -> pd.DataFrame:
     rows = [_run_row(record) for record in records]
     if not several_methods([record.run_spec() for record in records]):
         rows = [{key: value for key, value in row.items() if key not in METHOD_COLUMNS} for row in rows]
-    new = {key for key, default in LATER.items() if all(row.get(key) in (None, as_text(default)) for row in rows)}
+    new = {
+        key for key, default in LATER_DEFAULTS.items() if all(row.get(key) in (None, as_text(default)) for row in rows)
+    }
     return typed([{key: value for key, value in row.items() if key not in new} for row in rows])
 
 

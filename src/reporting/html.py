@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
@@ -10,6 +11,7 @@ from markupsafe import Markup
 from src.reporting.document import Document
 
 TEMPLATE = "page.html.j2"
+TOGETHER = re.compile(r" (?!\()")
 
 
 def to_html(document: Document) -> str:
@@ -22,5 +24,11 @@ def to_html(document: Document) -> str:
         lstrip_blocks=True,
     )
     environment.filters["figure"] = Markup
+    environment.filters["unbroken"] = unbroken
     environment.tests["kind"] = lambda block, name: type(block).__name__ == name
     return environment.get_template(TEMPLATE).render(document=document)
+
+
+def unbroken(text: str) -> str:
+    """No line breaks but before a bracket, where the columns of a wide table are narrowed."""
+    return TOGETHER.sub("\N{NO-BREAK SPACE}", text)

@@ -78,7 +78,7 @@ class Material:
             record.run_id: (family_of(cell.spec, spelled), cell.rank)
             for table in self.tables.tables
             for cell in cells_of(table)
-            for record in cell.records
+            for record in (*cell.records, *(repeat for repeat, _ in cell.repeats))
         }
 
 

@@ -6,20 +6,25 @@ from collections.abc import Sequence
 
 from src.comparison.findings import Findings
 from src.comparison.intrinsic import SHARE, IntrinsicDimension, intrinsic_dimensions
-from src.comparison.method import LORA
-from src.comparison.methods import OneBudget, Rival, methods_at_one_budget
-from src.records.text import MISSING, show
+from src.comparison.method import HEAD
+from src.comparison.methods import ComparedMethod, OneBudget, methods_at_one_budget
+from src.records.text import show
 
 PERCENT = f"{100 * SHARE:g} %"
 
 
 def one_budget(findings: Findings) -> list[str]:
-    """Which methods are shown to differ from plain LoRA at one budget; nothing where no two share one."""
+    """Scores by method, and which are shown to differ from plain LoRA at one budget; nothing where no two share one."""
     compared = methods_at_one_budget(findings)
     if compared is None:
         return []
-    scores = ", ".join(f"{_name(rival)} {_score(rival)}" for rival in compared.members)
-    return [f"Methods at one budget, {budget_words(compared)}: {scores}{_verdicts(findings, compared)}."]
+    references = [method for method in compared.references if method.name != HEAD]
+    split = "test" if all(method.contender.test for method in (*compared.members, *references)) else "validation"
+    beside = f"; as references {_scores(findings, references, split)}" if references else ""
+    return [
+        f"Methods at one budget, {budget_words(compared)}, by {split} {findings.table.metric}: "
+        f"{_scores(findings, compared.members, split)}{beside}{_verdicts(findings, compared)}."
+    ]
 
 
 def budget_words(compared: OneBudget) -> str:
@@ -32,34 +37,32 @@ def intrinsic_dimension(findings: Findings) -> list[str]:
     return [f"Intrinsic dimension, {each.method}: {_d90(findings, each)}." for each in intrinsic_dimensions(findings)]
 
 
-def _name(rival: Rival) -> str:
-    """With the method also where it is plain LoRA: ``LoRA qv r=8``."""
-    name = rival.contender.choice.cell.name
-    return f"{LORA} {name}" if rival.method == LORA else name
-
-
-def _score(rival: Rival) -> str:
-    test = rival.contender.test
-    return show(test.mean, "score") if test else f"{show(rival.contender.validation.mean, 'score')} (validation)"
+def _scores(findings: Findings, methods: Sequence[ComparedMethod], split: str) -> str:
+    """``LoRA qv r=8 (0.9180), prefix m=16 (0.8980)``, best first."""
+    contenders = [method.contender for method in methods]
+    estimates = [(c.choice.cell.full_name, c.test if split == "test" else c.validation) for c in contenders]
+    known = [(name, estimate.mean) for name, estimate in estimates if estimate]
+    known.sort(key=lambda pair: pair[1], reverse=not findings.table.lower_is_better)
+    return ", ".join(f"{name} ({show(mean, 'score')})" for name, mean in known)
 
 
 def _verdicts(findings: Findings, compared: OneBudget) -> str:
-    tested = [rival for rival in (*compared.members, *compared.references) if rival.difference]
+    tested = [method for method in (*compared.members, *compared.references) if method.difference]
     if compared.lora is None:
         return "; LoRA itself is not among them, so nothing is held against it"
     if not tested:
         return "; with fewer than two seeds in common nothing is tested"
     clauses = []
     for word, sign in (("better", 1), ("worse", -1)):
-        names = [r.method for r in tested if r.difference and r.difference.mean * sign > 0 and _apart(findings, r)]
+        names = [m.name for m in tested if m.difference and m.difference.mean * sign > 0 and _apart(findings, m)]
         clauses += [f"shown to be {word} than LoRA: {_listed(names)}"] if names else []
-    same = [rival.method for rival in tested if not _apart(findings, rival)]
+    same = [method.name for method in tested if not _apart(findings, method)]
     clauses += [f"not told apart from LoRA: {_listed(same)}"] if same else []
     return f"; on test, with Holm's correction, {'; '.join(clauses)}"
 
 
-def _apart(findings: Findings, rival: Rival) -> bool:
-    return rival.difference is not None and rival.difference.p_holm < findings.level
+def _apart(findings: Findings, method: ComparedMethod) -> bool:
+    return method.difference is not None and method.difference.p_holm < findings.level
 
 
 def _listed(names: Sequence[str]) -> str:
@@ -78,12 +81,26 @@ def _d90(findings: Findings, found: IntrinsicDimension) -> str:
         f"{PERCENT} of full fine-tuning's {found.split} {metric} ({show(found.threshold, 'score')} of "
         f"{show(found.full_score, 'score')}{_lost_seeds(found)})"
     )
-    reaching = next((subspace for subspace in found.subspaces if subspace.reaches), None)
+    judged = [subspace for subspace in found.subspaces if subspace.judged]
+    reaching = next((subspace for subspace in judged if subspace.reaches), None)
+    rest = f"{_left_out(found)}{_head(found)}"
+    if not judged:
+        return f"missing, as no d has all of its seeds to be held against {against}{rest}"
     if reaching is None:
-        return f"no d up to {_largest(found)} reaches {against}, so d90 lies above{_head(found)}"
-    lowest = "the smallest d that was tried, so d90 may be lower" if reaching is found.subspaces[0] else ""
+        return f"no d up to {judged[-1].d:,d} reaches {against}, so d90 lies above{rest}"
+    lowest = "; it is the smallest d that was tried, so d90 may be lower" if reaching is found.subspaces[0] else ""
     told = f"d90 = {reaching.d:,d}, the smallest d tried whose mean score ({show(reaching.score, 'score')}) reaches"
-    return f"{told} {against}{f'; it is {lowest}' if lowest else ''}{_head(found)}"
+    return f"{told} {against}{lowest}{rest}"
+
+
+def _left_out(found: IntrinsicDimension) -> str:
+    """What lost seeds where full fine-tuning did not; it may hide a smaller d90."""
+    cells = [(subspace.d, subspace.contender.choice.cell) for subspace in found.subspaces if not subspace.judged]
+    if not cells:
+        return ""
+    listed = _listed([f"d = {d:,d} ({cell.seeds} seeds)" for d, cell in cells])
+    lower = ", so d90 may be lower" if found.d90 is not None and cells[0][0] < found.d90 else ""
+    return f"; not judged, as not all seeds completed: {listed}{lower}"
 
 
 def _head(found: IntrinsicDimension) -> str:
@@ -99,12 +116,9 @@ def _of_gain(found: IntrinsicDimension) -> str:
         return ""
     gain = f"{PERCENT} of what full fine-tuning gains over the head alone ({show(found.gain_threshold, 'score')})"
     if found.d90_of_gain is None:
-        return f"; {gain} is reached by no d up to {_largest(found)}"
+        judged = [subspace.d for subspace in found.subspaces if subspace.judged]
+        return f"; {gain} is reached by no d up to {judged[-1]:,d}" if judged else ""
     return f"; {gain} is reached at d = {found.d90_of_gain:,d}"
-
-
-def _largest(found: IntrinsicDimension) -> str:
-    return f"{found.subspaces[-1].d:,d}" if found.subspaces else MISSING
 
 
 def _lost_seeds(found: IntrinsicDimension) -> str:

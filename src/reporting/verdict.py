@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from src.comparison.cells import Cell
 from src.comparison.choose import smallest_within
 from src.comparison.findings import Contender, Difference, Estimate, Findings
+from src.comparison.method import full_family_of
 from src.records.text import show
 from src.statistics import Interval
 
@@ -24,10 +25,9 @@ def which_matrices(findings: Findings, best: Contender) -> str:
 def what_rank(findings: Findings, best: Contender) -> list[str]:
     """The smallest rank that suffices; with one seed the smallest near the best, which no test stands behind."""
     cells = [contender.choice.cell for contender in findings.contenders if contender.choice.cell.has_lora]
-    budgets = {cell.spec.lora.budget for cell in cells}
     if len(cells) < FEWEST:
         return []
-    if len(budgets) == 1 and None not in budgets:
+    if one_budget_for_all(findings):
         follows = "method and target set" if findings.table.several_methods else "the target set"
         return [f"One budget for all: the rank follows from {follows}, so nothing is said on what rank suffices."]
     if all(cell.size >= best.choice.cell.size for cell in cells):
@@ -35,6 +35,13 @@ def what_rank(findings: Findings, best: Contender) -> list[str]:
     if not any(contender.difference for contender in findings.contenders):
         return [_nearest(findings, best.choice.cell)]
     return [_sufficient(findings)] if findings.sufficient else []
+
+
+def one_budget_for_all(findings: Findings) -> bool:
+    """Whether whatever has ranks got them from one budget: no study of rank, but of methods or matrices."""
+    cells = [contender.choice.cell for contender in findings.contenders]
+    budgets = {cell.spec.lora.budget for cell in cells if cell.has_lora}
+    return len(budgets) == 1 and None not in budgets
 
 
 def _sufficient(findings: Findings) -> str:
@@ -140,7 +147,7 @@ def _listed(findings: Findings, contenders: Sequence[Contender]) -> str:
     else:
         ranks: dict[str, list[int]] = defaultdict(list)
         for cell in cells:
-            ranks[cell.family].append(cell.rank or 0)
+            ranks[_family(findings, cell)].append(cell.rank or 0)
         names = [f"{family} (r={', '.join(map(str, sorted(values)))})" for family, values in ranks.items()]
     if len(names) > MOST_LISTED:
         names = [*names[:MOST_LISTED], f"{len(names) - MOST_LISTED} more"]
@@ -150,15 +157,19 @@ def _listed(findings: Findings, contenders: Sequence[Contender]) -> str:
 def _by_target_set(findings: Findings) -> str:
     """What suffices in each target set, where there are several."""
     cells = [contender.choice.cell for contender in findings.contenders]
-    families = list(dict.fromkeys(cell.family for cell in cells if cell.has_lora))
+    families = {cell.family: _family(findings, cell) for cell in cells if cell.has_lora}
     if len(families) == 1:
         return ""
     names = []
-    for family in families:
+    for family, written in families.items():
         shown = findings.sufficient.get(family)
         itself = " (the best itself)" if shown and not shown.difference else ""
-        names.append(f"{shown.label}{itself}" if shown else f"{family} none shown")
+        names.append(f"{shown.label}{itself}" if shown else f"{written} none shown")
     return f"; by {'method and ' if findings.table.several_methods else ''}target set: {', '.join(names)}"
+
+
+def _family(findings: Findings, cell: Cell) -> str:
+    return full_family_of(cell.spec) if findings.table.several_methods else cell.family
 
 
 def _nearest(findings: Findings, best: Cell) -> str:

@@ -2,28 +2,25 @@
 
 from src.spec.frozen import FrozenMap
 from src.spec.identity import default_study, run_id, run_spec_from_dict, slug, source_name, to_dict
+from src.spec.methods import NEW_WEIGHTS, SIZE_UNIT, SIZED, UNFROZEN, WITH_LORA
 from src.spec.run import (
     TEXT_KINDS,
-    HalvingSpec,
     LoraSpec,
     MethodName,
     MethodSpec,
     ModelSpec,
     OptimSpec,
     RunSpec,
-    Settings,
     TaskKind,
     TaskSpec,
-    TrackingSpec,
     TrainerSpec,
 )
+from src.spec.settings import HalvingSpec, Settings, TrackingSpec
 from src.spec.targets import LETTERS, Letter, canonical_targets, expand_targets
 from src.spec.validate import (
     LOWER_IS_BETTER,
     METRICS,
-    SIZED,
     TEXT_METRICS,
-    WITH_LORA,
     check_settings,
     layer_range,
     normalise,
@@ -33,9 +30,12 @@ __all__ = [
     "LETTERS",
     "LOWER_IS_BETTER",
     "METRICS",
+    "NEW_WEIGHTS",
     "SIZED",
+    "SIZE_UNIT",
     "TEXT_KINDS",
     "TEXT_METRICS",
+    "UNFROZEN",
     "WITH_LORA",
     "FrozenMap",
     "HalvingSpec",

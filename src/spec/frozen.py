@@ -19,4 +19,4 @@ class FrozenMap(dict[str, V]):
     def __setitem__(self, *_: Any) -> NoReturn:
         raise TypeError("a FrozenMap cannot be changed")
 
-    __delitem__ = clear = pop = popitem = setdefault = update = __setitem__  # type: ignore[assignment]
+    __delitem__ = clear = pop = popitem = setdefault = update = __ior__ = __setitem__  # type: ignore[assignment]

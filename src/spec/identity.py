@@ -9,8 +9,10 @@ import re
 from typing import Any, get_args, get_type_hints
 
 from src.spec.frozen import FrozenMap
+from src.spec.methods import SIZE_UNIT
 from src.spec.run import LoraSpec, MethodSpec, ModelSpec, OptimSpec, RunSpec, TaskSpec, TrainerSpec
 
+LONGEST = 40  # characters of lora.ranks in a slug
 GROUPS: dict[str, Any] = {
     "model": ModelSpec,
     "task": TaskSpec,
@@ -51,15 +53,23 @@ def slug(spec: RunSpec) -> str:
     """What a person needs to recognise a cell: method, targets, rank, size or budget, alpha, lr, seed."""
     lora, method = spec.lora, spec.method
     names: list[str] = [] if method.name == "lora" else [method.name]
-    unit = "d" if method.name == "random_subspace" else "m"
-    sizes = [] if method.size is None else [f"{unit}{method.size}"]
+    sizes = [] if method.size is None else [f"{SIZE_UNIT.get(method.name, 'm')}{method.size}"]
     if lora.targets != "none":
-        variant = [name for name, used in (("dora", lora.dora), ("pissa", lora.init == "pissa")) if used]
-        own = [f"{where.replace('/', '.')}={rank}" for where, rank in (lora.ranks or {}).items()]
-        ranks = [] if lora.budget is not None else ["r" + "+".join([str(lora.rank), *own])]
-        names, sizes = [*names, *variant, lora.targets], [*ranks, *sizes, f"a{lora.alpha:g}"]
+        names += [*_kin(lora), lora.targets, *([] if lora.stacks is None else [lora.stacks])]
+        sizes = [*([] if lora.rank is None else [f"r{lora.rank}{_own_ranks(lora)}"]), *sizes, f"a{lora.alpha:g}"]
     budget = [] if lora.budget is None else [f"b{lora.budget}"]
     return "-".join([*(names or ["none"]), *budget, *sizes, f"lr{spec.optim.lr:g}", f"s{spec.seed}"])
+
+
+def _kin(lora: LoraSpec) -> list[str]:
+    used = {"dora": lora.dora, "rslora": lora.rslora, "plus": lora.b_lr_ratio != 1, "pissa": lora.init == "pissa"}
+    return [name for name, is_used in used.items() if is_used]
+
+
+def _own_ranks(lora: LoraSpec) -> str:
+    """``+v=16+q.0-2=1``; a folder's name cannot hold a rank for each of many layers."""
+    own = "".join(f"+{where.replace('/', '.')}={rank}" for where, rank in (lora.ranks or {}).items())
+    return own if len(own) <= LONGEST else "+mixed"
 
 
 def source_name(path: str) -> str:

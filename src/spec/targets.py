@@ -1,6 +1,7 @@
 """The letters that users write for projections, and their one canonical order.
 
-q, k, v, o are W_q, W_k, W_v, W_o of attention; u, g, d are the MLP's up, gate and down matrices.
+q, k, v, o are W_q, W_k, W_v, W_o of attention; u, g, d are the MLP's up, gate and down matrices. Encoder-decoder models
+have them in three stacks, of which cross is the decoder's attention to the encoder.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from src.errors import ConfigError
 Letter = Literal["q", "k", "v", "o", "u", "g", "d"]
 LETTERS: tuple[Letter, ...] = get_args(Letter)
 ATTENTION: frozenset[Letter] = frozenset({"q", "k", "v", "o"})
+STACKS = ("encoder", "decoder", "cross")
 WORDS = ("none", "attn", "mlp", "all")
 ALLOWED = "letters of qkvougd in any order, each once (qv, qkvo), or one of none, attn, mlp, all"
 

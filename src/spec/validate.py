@@ -10,9 +10,11 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from src.errors import ConfigError
 from src.spec.margin import ALLOWED_MARGIN, is_margin
-from src.spec.ranks import parse_ranks
-from src.spec.run import TEXT_KINDS, LoraSpec, MethodSpec, OptimSpec, RunSpec, Settings, TaskSpec, TrainerSpec
-from src.spec.targets import canonical_targets
+from src.spec.methods import SIZED, WITH_LORA
+from src.spec.ranks import canonical_ranks, parse_ranks
+from src.spec.run import TEXT_KINDS, LoraSpec, MethodSpec, OptimSpec, RunSpec, TaskSpec, TrainerSpec
+from src.spec.settings import Settings
+from src.spec.targets import STACKS, canonical_targets
 
 METRICS = {
     "classification": ("accuracy", "f1", "macro_f1", "matthews", "loss"),
@@ -22,10 +24,6 @@ METRICS = {
 }
 # Of the texts that a model writes for test (TaskSpec.generate); never chosen by, as validation texts are not written.
 TEXT_METRICS = ("bleu", "chrf", "rouge1", "rouge2", "rougeL", "exact_match")
-# What `lora.budget` or `method.size` decides: m of adapter layers, tokens of a prefix, d of a subspace.
-SIZED = ("adapter_h", "adapter_l", "prefix", "lora_prefix", "random_subspace")
-WITH_LORA = ("lora", "lora_prefix")
-STACKS = ("encoder", "decoder", "cross")
 LOWER_IS_BETTER = frozenset({"loss", "perplexity", "mse"})
 _LAYERS = re.compile(r"(\d+)-(\d+)")
 _LAYERS_ALLOWED = "a-b, the first and the last layer counted from 0, such as 0-5 or 3-3; or null for all"
@@ -43,7 +41,7 @@ def normalise(spec: RunSpec) -> RunSpec:
         ConfigError: the first value that is not allowed.
     """
     check_literals(spec)
-    if spec.method.name == "head":
+    if spec.method.name == "head" and spec.method.size is None:
         spec = dataclasses.replace(spec, method=MethodSpec(), lora=dataclasses.replace(spec.lora, targets="none"))
     targets = canonical_targets(spec.lora.targets)
     lora = spec.method.name in WITH_LORA and targets != "none"
@@ -72,7 +70,8 @@ def _canonical_lora(lora: LoraSpec, targets: str) -> LoraSpec:
     stacks = None
     if lora.stacks is not None:
         stacks = "+".join(stack for stack in STACKS if stack in lora.stacks.split("+"))
-    return dataclasses.replace(lora, targets=targets, stacks=stacks)
+    ranks = None if lora.ranks is None else canonical_ranks(lora.ranks)
+    return dataclasses.replace(lora, targets=targets, stacks=stacks, ranks=ranks)
 
 
 def check_settings(settings: Settings) -> Settings:

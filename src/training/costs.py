@@ -19,10 +19,9 @@ from torch.multiprocessing.reductions import StorageWeakRef
 from src.data import Batch
 from src.models.adapted import AdaptedModel
 from src.models.losses import loss_sum
+from src.models.memory import held_bytes
+from src.spec import UNFROZEN
 from src.training.lane import Lane
-
-# Methods whose trained values take the place of the base's own, so that training alone would need no frozen copy.
-IN_PLACE = ("full", "bitfit")
 
 
 def measure_forward(model: AdaptedModel, lanes: Sequence[Lane], batches: Sequence[Batch]) -> None:
@@ -58,12 +57,6 @@ def measure_optimizer(lanes: Sequence[Lane]) -> None:
     for lane in lanes:
         values = [value for state in lane.optimizer.state.values() for value in state.values()]
         lane.costs["optimizer_bytes"] = held_bytes(value for value in values if isinstance(value, Tensor))
-
-
-def held_bytes(tensors: Iterable[Tensor]) -> int:
-    """Bytes of memory behind tensors; what several share counts once."""
-    storages = (tensor.untyped_storage() for tensor in tensors)
-    return sum({storage.data_ptr(): storage.nbytes() for storage in storages}.values())
 
 
 def saved_bytes(forward: Callable[[], Tensor]) -> int:
@@ -114,7 +107,7 @@ def _loss(model: AdaptedModel, lane: Lane, batch: Batch) -> Tensor:
 def _frozen_bytes(model: AdaptedModel, lane: Lane) -> int:
     """The base, less what trained values stand in for; the factors that PiSSA takes off it; a random subspace's P."""
     weights = dict(model.base.model.named_parameters())
-    if lane.spec.method.name in IN_PLACE:
+    if lane.spec.method.name in UNFROZEN:
         weights = {name: weight for name, weight in weights.items() if name not in lane.parameters}
     origins = [adapter.origin for adapter in model.adapters[lane.index].values() if adapter.origin is not None]
     factors = [factor for origin in origins for factor in (origin.a, origin.b)]

@@ -109,13 +109,24 @@ def test_ranks_by_letter_layer_and_both() -> None:
 
 @pytest.mark.parametrize(
     ("ranks", "message"),
-    [({"k": 2}, "letters and layers that are adapted"), ({"7": 2}, "that are adapted"), ({"q": 9}, "1 to 8"),
+    [({"k": 2}, "letters and layers that are adapted"), ({"7": 2}, "that are adapted"),
+     ({"q": 9}, "1 to 8, the smaller side of q in layer 0"),
      ({"0-1": 2, "1-2": 3}, "one of the two for q of layer 1")],
 )  # fmt: skip
 def test_ranks_that_do_not_fit_are_refused(ranks: dict[str, int], message: str) -> None:
     with pytest.raises(ConfigError, match=message) as caught:
         allocate(lora(rank=1, ranks=FrozenMap(ranks)), grid("qv", 3))
     assert caught.value.key == "lora.ranks"
+
+
+def test_each_matrix_has_a_limit_of_its_own() -> None:
+    """Under grouped-query attention k is smaller than q; a rank that no matrix has is not checked."""
+    matrices = [Matrix(16, 16, "q"), Matrix(16, 8, "k")]
+    assert allocate(lora(rank=8, ranks=FrozenMap({"q": 12})), matrices).ranks == (12, 8)
+    assert allocate(lora(rank=99, ranks=FrozenMap({"q": 12, "k": 2})), matrices).ranks == (12, 2)
+    with pytest.raises(ConfigError, match="1 to 8, the smallest side of the matrices q") as caught:
+        allocate(lora(rank=12), matrices)
+    assert caught.value.key == "lora.rank"
 
 
 @given(st.integers(1, 4), st.integers(1, 6), st.integers(0, 1000))

@@ -7,10 +7,13 @@ import peft
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional as F
 
 from src.adapters.attach import attach, detach
-from src.adapters.lora_linear import Roster
+from src.adapters.lora_linear import LoraLinear, Roster
+from src.adapters.lowrank import LowRank
 from src.adapters.projections import find_projections, select_projections
+from src.adapters.rows import Rows
 from src.adapters.start import FrozenWeights, make_adapters
 from src.spec import LoraSpec
 from tests.tiny import CONFIGS, tiny, token_ids
@@ -177,3 +180,16 @@ def test_dropout_keeps_the_expectation_and_is_off_outside_training():
     torch.testing.assert_close(mean, plain, rtol=0, atol=0.35)
     roster.training = False
     assert torch.equal(layer(x), plain)
+
+
+@pytest.mark.parametrize("texts", [8, 6, 7])
+def test_dropout_where_there_are_no_positions(texts):
+    """A layer that sees one vector for each text, as a pooler does, keeps or drops each of its elements."""
+    roster = Roster((0,), {0: torch.Generator().manual_seed(0)}, training=True, lengths=(7,), texts=texts)
+    layer = LoraLinear(nn.Linear(16, 16, dtype=torch.float64), roster)
+    factors = [nn.Parameter(torch.eye(16, dtype=torch.float64)) for _ in range(2)]
+    layer.add(0, LowRank(*factors, 1.0, Rows(0, 16), 0.5))
+    x = torch.ones(texts, 16, dtype=torch.float64)
+    added = layer(x) - F.linear(x, layer.weight, layer.bias)
+    kept = added.round().unique().tolist()
+    assert kept == [0.0, 2.0] and (added > 1).any(dim=1).all()

@@ -166,6 +166,25 @@ def test_norms_from_the_factors_are_those_of_the_dense_sum(parts):
         torch.testing.assert_close(norms, torch.linalg.vector_norm(part + term.adapter.delta(), dim=1))
 
 
+def test_a_row_of_zeros_stays_finite(parts):
+    """No magnitude stretches a W of zero; its own gradient is 0."""
+    generator, x, weight, bias = parts
+    weight = weight.clone()
+    weight[3] = 0.0
+    rows = Rows(2, 6)
+    part = rows.take(weight, 0)
+    zeros = nn.Parameter(torch.zeros(6, 2, dtype=torch.float64))
+    factor = nn.Parameter(torch.randn(2, 5, generator=generator, dtype=torch.float64))
+    magnitude = nn.Parameter(torch.linalg.vector_norm(part, dim=1))
+    adapter = LowRank(factor, zeros, 0.5, rows, 0.0, magnitude)
+    norms = adapted_norms(adapter, part, part.square().sum(dim=1))
+    y = lane_linear(x, weight, bias, [Term(0, adapter, None, norms)], 3)
+    torch.testing.assert_close(y, x @ weight.T + bias)
+    y.square().sum().backward()
+    assert magnitude.grad is not None and magnitude.grad.isfinite().all() and magnitude.grad[1] == 0
+    torch.testing.assert_close(adapter.adapted(part), part)
+
+
 def test_an_origin_is_frozen_and_taken_away(parts):
     generator, _, weight, _ = parts
     adapter = dora_terms(weight, generator)[1].adapter

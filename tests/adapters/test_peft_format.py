@@ -219,6 +219,11 @@ def stored(**changes: Any) -> PeftAdapter:
         ({"B": torch.ones(16, 3)}, "does not fit"),
         ({"B": None}, "has not both lora_A and lora_B"),
         ({"A": torch.full((2, 16), torch.nan)}, "damaged"),
+        ({"bias": "all"}, "its bias is 'all', .* only none is allowed"),
+        ({"bias": "lora_only"}, "its bias is 'lora_only'"),
+        ({"lora_bias": True}, "with its lora_bias a module computes something else"),
+        ({"layer_replication": [[0, 2], [1, 2]]}, "with its layer_replication"),
+        ({"alora_invocation_tokens": [5, 6]}, "with its alora_invocation_tokens"),
     ],
 )
 def test_what_is_no_lora_adapter_of_this_base_is_refused(changes: dict[str, Any], message: str) -> None:
@@ -239,6 +244,28 @@ def test_tensors_of_no_letter_are_named() -> None:
     others = ("base_model.model.classifier.weight", "base_model.model.pooler.dense.lora_A.weight")
     saved.tensors.update({name: torch.ones(2, 16) for name in others})
     assert from_peft(tiny_base("bert").projections, saved).left_out == others
+
+
+@pytest.mark.parametrize(
+    "name", ["0.attention.self.query.lora_B.bias", "0.attention.self.query.bias", "1.attention.self.value.weight"]
+)
+def test_a_tensor_inside_a_matrix_is_not_left_out_in_silence(name: str) -> None:
+    """What lora_bias or bias=all saves, and a whole matrix that was trained (modules_to_save)."""
+    saved = stored()
+    saved.tensors[f"base_model.model.encoder.layer.{name}"] = torch.ones(16)
+    with pytest.raises(HarnessError, match=f"{name} is no lora_A, lora_B or magnitude"):
+        from_peft(tiny_base("bert").projections, saved)
+
+
+@pytest.mark.filterwarnings(
+    "ignore:Adapter 'default'"
+)  # peft wants factors of two dimensions, and its own bias has one
+@pytest.mark.parametrize("options", [{"lora_bias": True}, {"bias": "lora_only"}, {"bias": "all"}])
+def test_peft_s_own_biases_are_refused(tmp_path: Path, options: dict[str, Any]) -> None:
+    config = peft.LoraConfig(r=2, target_modules=["query"], init_lora_weights=False, **options)
+    peft.get_peft_model(tiny("bert"), config).save_pretrained(tmp_path)
+    with pytest.raises(HarnessError, match=next(iter(options))):
+        from_peft(tiny_base("bert").projections, read_peft(tmp_path))
 
 
 @pytest.mark.parametrize("damage", ["missing", "json", "list", "weights"])

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from src.analysis.base_svd import base_svds, svd_of, weight_of
+from src.adapters.start import weight_of
+from src.analysis.base_svd import base_svds, svd_of
 from tests.tiny import CONFIGS, tiny_base
 
 
@@ -15,7 +16,7 @@ def test_each_letters_weight_is_what_the_module_applies(model_type: str) -> None
     base = tiny_base(model_type)
     for p in base.projections:
         module, x = base.backbone.get_submodule(p.module), torch.randn(3, p.d_in, dtype=torch.float64)
-        outputs = (module(x) - module(torch.zeros_like(x)))[:, p.start : p.start + p.d_out]
+        outputs = p.rows.take(module(x) - module(torch.zeros_like(x)), 1)
         assert weight_of(base.backbone, p).shape == (p.d_out, p.d_in)
         torch.testing.assert_close(x @ weight_of(base.backbone, p).T, outputs)
 

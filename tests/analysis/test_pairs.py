@@ -5,7 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
+from torch import nn
 
+from src.adapters.lowrank import LowRank
 from src.adapters.start import FrozenWeights, make_adapters, starting_a
 from src.analysis.pairs import SEED_PAIRS, find_pairs, first_seeds
 from src.analysis.subjects import Candidate, Subject
@@ -82,3 +84,22 @@ def test_ranks_of_one_seed_start_from_nested_rows() -> None:
     base, lora = tiny_base("bert"), make_spec().lora
     small, large = (starting_a(base.projections, [rank] * len(base.projections), lora, 0) for rank in (2, 8))
     assert all(torch.equal(large[key][:2], a) for key, a in small.items())
+
+
+def test_of_pissa_what_was_trained_and_its_start_are_told_apart() -> None:
+    """Saved is A above what it started from; r is the run's, not that of the saved adapter."""
+    base = tiny_base("bert")
+    projections = tuple(p for p in base.projections if p.letter in "qv")
+    bare = subject(rank=4, lora__init="pissa")
+    assert bare.candidate is not None
+    ranks, weights = [4] * len(projections), FrozenWeights(base.backbone)
+    made = make_adapters(projections, ranks, bare.candidate.spec.lora, 0, weights, dtype=torch.float64)
+    with torch.no_grad():
+        for adapter in made.values():
+            adapter.a.add_(1.0)
+    saved = {key: LowRank(*map(nn.Parameter, one.factors()), 1.0, one.rows, 0.0) for key, one in made.items()}
+    found = Subject("x", projections, saved, 4, bare.candidate, ())
+    starts = found.starts()
+    for key, a in found.trained_a().items():
+        assert torch.equal(a, made[key].a)
+        assert torch.equal(starts[key], made[key].origin.a)

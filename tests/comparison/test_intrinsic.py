@@ -87,3 +87,27 @@ def test_projections_have_a_dimension_each_and_a_single_d_none() -> None:
     found = intrinsic_dimensions(findings_of(*subspaces(), *did))
     assert [each.method for each in found] == ["random subspace (DID)", "random subspace (SAID)"]
     assert intrinsic_dimensions(findings_of(*subspaces((64,)))) == ()
+
+
+def lost(d: int) -> RunRecord:
+    return make_record(make_spec(method__name="random_subspace", method__size=d, seed=9), status="diverged")
+
+
+def test_a_d_that_lost_seeds_does_not_give_d90_where_full_fine_tuning_is_whole() -> None:
+    also = method_run(0.889, seed=9, lr=1e-4, method__name="full")
+    found = dimension(*subspaces(full=0.88), run("none", 1, 0.5), also, lost(1024))
+    assert [(s.d, s.judged, s.reaches) for s in found.subspaces][2:] == [(1024, False, None), (4096, True, True)]
+    assert found.d90 == 4096 and found.subspaces[2].reaches_gain is None
+    equal = make_record(make_spec(method__name="full", seed=9, optim__lr=1e-4), status="diverged")
+    assert dimension(*subspaces(full=0.88), equal, lost(1024)).d90 == 1024
+
+
+def test_projections_share_one_split() -> None:
+    """The second projection has no test score, so the first one is judged on validation too."""
+    did = [
+        make_record(make_spec(method__name="random_subspace", method__size=d, method__said=False), 0.8, None)
+        for d in (8, 64)
+    ]
+    found = intrinsic_dimensions(findings_of(*subspaces(), *did))
+    assert [each.split for each in found] == ["validation", "validation"]
+    assert [each.full_score for each in found] == pytest.approx([0.921, 0.921])

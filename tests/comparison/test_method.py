@@ -99,7 +99,7 @@ def test_only_learning_rates_and_alphas_are_tuned_within_a_configuration() -> No
     findings = find(one_table(*methods_at_one_budget(seeds=2)), no_examples, margin=0.01)
     assert len(findings.contenders) == len({c.choice.cell.method for c in findings.contenders}) == 5 + len(OTHERS)
     assert all(c.choice.tried == {0.003, 0.01} for c in findings.contenders)
-    assert findings.baseline is not None and findings.baseline.label == "none"
+    assert findings.baseline is not None and findings.baseline.label == "head only"
 
 
 def test_ranks_by_matrix_and_sizes_are_configurations_of_their_own() -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from src.comparison import Findings
 from src.comparison.find import differences_from
-from src.comparison.further import further_metrics, mean_on_test
+from src.comparison.further import further_metrics
 from src.comparison.methods import methods_at_one_budget
 from src.statistics import holm, paired_test
 from tests.plots.studies import findings_of, grid_of_runs, method_run, run
@@ -22,11 +22,11 @@ def scores_of(findings: Findings, place: int) -> list[float]:
 def test_each_method_of_the_budget_is_held_against_lora() -> None:
     compared = methods_at_one_budget(findings_of(*study()))
     assert compared is not None and compared.given and compared.budget == 73_728
-    assert [rival.method for rival in compared.members][:3] == ["LoRA", "DoRA", "rsLoRA"]
-    assert [rival.method for rival in compared.references] == ["full fine-tuning", "BitFit", "head only"]
+    assert [method.name for method in compared.members][:3] == ["LoRA", "DoRA", "rsLoRA"]
+    assert [method.name for method in compared.references] == ["full fine-tuning", "BitFit", "head only"]
     assert compared.lora is compared.members[0] and compared.lora.difference is None
     tested = [*compared.members[1:], *compared.references[:2]]
-    assert all(rival.difference is not None and rival.difference.pairs == 3 for rival in tested)
+    assert all(method.difference is not None and method.difference.pairs == 3 for method in tested)
     assert compared.references[-1].difference is None
 
 
@@ -61,7 +61,7 @@ def test_without_lora_or_a_second_seed_there_are_scores_and_no_differences() -> 
     for findings in (findings_of(*without), findings_of(*study(seeds=1))):
         compared = methods_at_one_budget(findings)
         assert compared is not None
-        assert all(rival.difference is None for rival in (*compared.members, *compared.references))
+        assert all(method.difference is None for method in (*compared.members, *compared.references))
 
 
 def test_equal_numbers_of_parameters_take_the_place_of_a_budget() -> None:
@@ -78,4 +78,4 @@ def test_further_scores_are_means_over_the_seeds_that_all_have_them() -> None:
         records.append(dataclasses.replace(record, metrics=dataclasses.replace(record.metrics, test=test)))
     (cell,) = findings_of(*records).table.ranked
     assert further_metrics([cell]) == ["bleu", "rougeL"]
-    assert (mean_on_test(cell, "bleu"), mean_on_test(cell, "rougeL")) == (30.5, None)
+    assert (cell.mean_on_test("bleu"), cell.mean_on_test("rougeL")) == (30.5, None)

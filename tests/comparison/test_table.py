@@ -2,11 +2,12 @@ from __future__ import annotations
 
 import dataclasses
 import random
+from typing import Any
 
 import pytest
 
-from src.comparison import Table, build_tables
-from src.records import Params, Skipped, Study
+from src.comparison import Cell, Table, build_tables
+from src.records import Params, RunRecord, Skipped, Study
 from tests.record_factory import make_record, make_spec, one_table, study_table
 
 
@@ -177,3 +178,33 @@ def test_no_records_make_no_tables(tmp_path_factory: pytest.TempPathFactory) -> 
     skipped = (Skipped(tmp_path_factory.getbasetemp(), "why"),)
     study = build_tables(Study("s", (), skipped, ("half",)))
     assert (study.tables, study.skipped, study.unfinished) == ((), skipped, ("half",))
+
+
+def again(score: float | None, name: str, **how: Any) -> RunRecord:
+    """Another run of qv r=4, seed 1, under a run id of its own."""
+    record = make_record(make_spec("qv", 4, seed=1), score, score, **how)
+    return dataclasses.replace(record, run_id=name)
+
+
+def test_a_seed_that_ran_twice_counts_once_and_the_other_run_is_listed() -> None:
+    table = one_table(make_record(make_spec("qv", 4), 0.8, 0.8), again(0.9, "b"), again(0.5, "c"), again(0.1, "d"))
+    (cell,) = table.ranked
+    assert (cell.seeds, cell.whole, cell.seed_values) == (2, True, {0, 1})
+    assert (cell.validation, cell.test) == (pytest.approx(0.85), pytest.approx(0.85))
+    assert [(p.run_id, p.status) for p in table.problems] == [("c", "repeated"), ("d", "repeated")]
+    assert table.problems[0].label == "qv r=4 (alpha 16, lr 0.003), seed 1"
+    assert table.problems[0].cause == "completed; b has the same settings and seed and stands for both"
+
+
+@pytest.mark.parametrize("lost", [{"status": "failed"}, {"status": "interrupted"}, {"score": None}])
+def test_of_two_runs_of_a_seed_the_one_with_a_score_stands(lost: dict[str, Any]) -> None:
+    bad = again(**{"score": 0.9, "name": "a", **lost})
+    for records in ((bad, again(0.9, "b")), (again(0.9, "b"), bad)):
+        table = one_table(*records)
+        assert [record.run_id for record in table.ranked[0].records] == ["b"]
+        assert table.ranked[0].seeds == 1 and [p.run_id for p in table.problems] == ["a"]
+
+
+def test_seeds_are_counted_by_their_numbers() -> None:
+    twice = Cell(make_spec("qv", 4, seed=1), (again(0.9, "a"), again(0.9, "b")))
+    assert twice.seeds == 1

@@ -30,10 +30,10 @@ NUM_CELLS = {
     "subspace": 2 * 3 * 2,
     "amplification": 2 * 3 * 3,
     "small_data": 3 * (2 * 3 * 3 + 3),
-    "methods": (5 + 6) * 5 * 3 + 3,
+    "methods": (5 + 6) * 7 * 3 + 3,
     "intrinsic_dimension": (5 + 5 + 1) * 5 * 3 + 3,
 }
-RATES = {"methods": 5, "intrinsic_dimension": 5}
+RATES = {"methods": 7, "intrinsic_dimension": 5}
 OPTIONS = sorted(f"{path.parent.name}={path.stem}" for path in CONF.glob("*/*.yaml") if path.parent.name != "sweep")
 FILES = sorted(path for folder in (CONF, SWEEPS) for path in folder.rglob("*.yaml") if path.parent != CONF / "sweep")
 # A key with a value of its own; the text after ` #` explains it, or a comment line above.

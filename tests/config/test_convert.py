@@ -36,7 +36,7 @@ from src.spec import (
     to_dict,
 )
 from src.spec.run import DType, Fill, Init, Pooling, Schedule
-from src.spec.validate import STACKS
+from src.spec.targets import STACKS
 
 # Without $, which begins an interpolation in a config.
 TEXT = st.text(string.printable.replace("$", "") + "äß€", min_size=1).filter(lambda text: text != "???")

@@ -85,8 +85,17 @@ def test_nothing_scored_draws_nothing() -> None:
 def test_matrices_share_a_size_and_stand_best_first() -> None:
     findings = findings_of(run("q", 4, 0.8), run("qv", 2, 0.82), run("qkvo", 1, 0.81), run("qkvo", 8, 0.9))
     drawing, (ax,) = drawn(matrices_at_budget(findings))
-    assert [label.get_text().split("  ")[1] for label in ax.get_yticklabels()] == ["q,v", "q,k,v,o", "q"]
-    assert "3,072 adapter parameters each" in drawing.title
+    assert [label.get_text().split("  ")[0] for label in ax.get_yticklabels()] == ["q,v", "q,k,v,o", "q"]
+    assert "3,072 adapter parameters each" in drawing.title and "place" not in drawing.caption
+
+
+def test_matrices_have_a_place_where_seeds_tell_them_apart() -> None:
+    q, qv = (0.8, 0.801, 0.803), (0.9, 0.902, 0.901)
+    records = [run("q", 4, score, seed=seed) for seed, score in enumerate(q)]
+    records += [run("qv", 2, score, seed=seed) for seed, score in enumerate(qv)]
+    drawing, (ax,) = drawn(matrices_at_budget(findings_of(*records)))
+    assert [label.get_text().split("  ")[:2] for label in ax.get_yticklabels()] == [["1.", "q,v"], ["2.", "q"]]
+    assert "before the label is the place" in drawing.caption
 
 
 def test_matrices_of_one_budget_are_best_first_where_lower_is_better() -> None:
@@ -96,7 +105,7 @@ def test_matrices_of_one_budget_are_best_first_where_lower_is_better() -> None:
     ]
     drawing, (ax,) = drawn(matrices_at_budget(findings_of(*records)))
     assert "at most 9,000" in drawing.title
-    assert [label.get_text().split("  ")[1] for label in ax.get_yticklabels()] == ["q,v", "q"]
+    assert [label.get_text().split("  ")[0] for label in ax.get_yticklabels()] == ["q,v", "q"]
     assert ax.get_xlabel() == "test loss\n(nats per token, lower is better)"
 
 

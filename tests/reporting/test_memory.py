@@ -51,9 +51,9 @@ def column(table: Grid, title: str, which: int = 0) -> list[str]:
 def test_ratios_are_to_full_fine_tuning_and_the_papers_are_marked() -> None:
     sentences, table = blocks(*study())
     assert column(table, "method") == [
-        "LoRA", "full fine-tuning", "paper, GPT-3 175B: full fine-tuning", "paper, GPT-3 175B: LoRA",
+        "LoRA", "full fine-tuning", "paper: full fine-tuning", "paper: LoRA",
     ]  # fmt: skip
-    assert column(table, "matrices and size") == ["q,v r=1", MISSING, MISSING, "q,v r=4"]
+    assert column(table, "matrices and size") == ["q,v r=1", MISSING, "GPT-3 175B", "GPT-3 175B q,v r=4"]
     assert column(table, "weights") == ["404 B", "400 B", MISSING, MISSING]
     assert column(table, "training memory") == ["500 B", "2 kB", "1.2 TB", "350 GB"]
     assert column(table, "of full") == ["25 %", "100 %", "100 %", "29.2 %"]
@@ -118,7 +118,7 @@ def test_the_grid_has_the_ends_of_each_method_and_the_frame_has_all(tmp_path: Pa
     assert lora["training_bytes"].tolist() == [488, 492, 500, 516]
     assert lora["training_bytes_of_full"].tolist() == pytest.approx([0.244, 0.246, 0.25, 0.258])
     for written in (paths.page, paths.report_markdown):
-        assert "paper, GPT-3 175B: LoRA" in written.read_text() and "memory.csv, memory.parquet" in written.read_text()
+        assert "GPT-3 175B q,v r=4" in written.read_text() and "memory.csv, memory.parquet" in written.read_text()
 
 
 def test_foreign_text_in_the_table_is_escaped(tmp_path: Path) -> None:

@@ -47,7 +47,8 @@ def test_methods_of_one_budget_have_a_section_a_sentence_and_columns(tmp_path: P
     assert sections(paths)[:3] == ["Answer", "Methods at one budget", "Scores"]
     (sentence,) = one_budget(findings_of(*records))
     assert sentence.startswith(
-        "Methods at one budget, at most 73,728 trained parameters: LoRA qv r=8 0.9017, DoRA qv r=8"
+        "Methods at one budget, at most 73,728 trained parameters, by test accuracy: "
+        "LoRA qv r=8 (0.9017), DoRA qv r=8 (0.8960), "
     )
     assert "shown to be worse than LoRA: DoRA, rsLoRA" in sentence and "not told apart" not in sentence
     csv = pd.read_csv(paths.report / "findings.csv")
@@ -90,7 +91,7 @@ def test_the_rank_sentence_is_about_lora_alone() -> None:
     assert (
         "Best by validation accuracy: full fine-tuning (lr 0.003)" in told and "22,713,216 trained parameters" in told
     )
-    assert "Smallest rank that suffices: qv r=2 (alpha 16, lr 0.003), 3,072 adapter parameters" in told
+    assert "Smallest rank that suffices: LoRA qv r=2 (alpha 16, lr 0.003), 3,072 adapter parameters" in told
     without = [r for r in records if r.run_spec().lora.targets == "none"]
     assert "rank" not in " ".join(answer_table(findings_of(*without)))
 
@@ -155,3 +156,58 @@ def test_a_study_in_which_every_method_failed_still_has_a_page(tmp_path: Path) -
     failed = [make_record(record.run_spec(), status="failed") for record in methods_at_one_budget(seeds=1)]
     text = report(tmp_path, *failed).report_markdown.read_text()
     assert "No cell that trains more than the head has a validation score" in text
+
+
+def test_a_d_that_lost_seeds_is_said_not_to_be_judged(tmp_path: Path) -> None:
+    lost = make_record(make_spec(method__name="random_subspace", method__size=1024, seed=9), status="diverged")
+    records = [*subspaces(full=0.88), lost]
+    (told,) = intrinsic_dimension(findings_of(*records))
+    assert "d90 = 4,096" in told
+    assert told.endswith("; not judged, as not all seeds completed: d = 1,024 (3 of 4 seeds), so d90 may be lower.")
+    text = report(tmp_path, *records).report_markdown.read_text()
+    (row,) = (line for line in text.splitlines() if line.startswith("| random subspace (SAID) | 1,024 |"))
+    assert "3 of 4" in row and "not judged" in row
+    (none_whole,) = intrinsic_dimension(
+        findings_of(
+            *subspaces((64, 1024)),
+            *(
+                make_record(make_spec(method__name="random_subspace", method__size=d, seed=9), status="failed")
+                for d in (64, 1024)
+            ),
+        )
+    )
+    assert "missing, as no d has all of its seeds" in none_whole
+
+
+def test_methods_of_one_budget_are_told_before_the_rank_and_by_the_score_that_is_shown() -> None:
+    """Best on validation is not best on test: the sentence is in the order of its own numbers."""
+    records = [
+        make_record(make_spec("qv", 4, lora__rank=None, lora__budget=9216), 0.90, 0.92),
+        make_record(make_spec("qv", 4, lora__rank=None, lora__budget=9216, lora__dora=True), 0.91, 0.90),
+        make_record(make_spec(method__name="full"), 0.89, 0.91),
+    ]
+    told = answer_table(findings_of(*records))
+    assert told[0].startswith("Best by validation accuracy: DoRA")
+    assert "by test accuracy: LoRA qv r=8 (0.9200), DoRA qv r=8 (0.9000); as references full fine-tuning" in told[1]
+    untested = dataclasses.replace(records[0], metrics=dataclasses.replace(records[0].metrics, test=None))
+    told = answer_table(findings_of(untested, *records[1:]))
+    assert "by validation accuracy: DoRA qv r=8 (0.9100), LoRA qv r=8 (0.9000)" in told[1]
+
+
+def test_where_nothing_is_tested_no_place_and_no_word_on_differences_is_shown() -> None:
+    one, three = (contender_grid(findings_of(*methods_at_one_budget(seeds=seeds))) for seeds in (1, 3))
+    assert "place" not in one.columns and "difference" not in one.caption
+    assert "place" in three.columns and "A difference is on test" in three.caption
+    findings = findings_of(*methods_at_one_budget(seeds=1))
+    compared = compare(findings)
+    assert compared is not None and "difference" not in method_grid(findings, compared).caption
+
+
+def test_a_repeated_run_is_listed_and_not_averaged(tmp_path: Path) -> None:
+    first = run("qv", 4, 0.8)
+    paths = report(tmp_path, first, dataclasses.replace(run("qv", 4, 0.9), run_id="zz"), run("q", 4, 0.7))
+    text = paths.report_markdown.read_text()
+    assert f"| repeated | completed; {first.run_id} has the same settings and seed" in text
+    table = pd.read_csv(paths.report / "table.csv")
+    assert table["status"].tolist() == ["completed", "completed", "repeated"]
+    assert table["test_accuracy"].tolist()[:2] == [0.8, 0.7] and table["seeds"].tolist()[:2] == [1, 1]

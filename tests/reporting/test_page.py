@@ -9,6 +9,7 @@ import pytest
 from src.records import RunRecord, StudyPaths, read_study
 from src.reporting import write_report
 from src.reporting.document import Code, Document, Section
+from src.reporting.html import unbroken
 from src.reporting.markdown import document_markdown
 from tests.plots.studies import run
 from tests.record_factory import make_record, make_spec, save
@@ -184,3 +185,16 @@ def test_code_in_markdown_is_untouched_whatever_it_holds() -> None:
     text = "a 'b\n```\n# c' <d> | \\"
     lines = document_markdown(Document("t", "s", (Section("x", "x", (Code(text),)),))).splitlines()
     assert lines[-5:] == ["````", "a 'b", "```", "# c' <d> | \\", "````"]
+
+
+@pytest.mark.parametrize(
+    ("text", "parts"),
+    [
+        ("-0.0057 (-0.0075 to -0.0038)", ["-0.0057", "(-0.0075\xa0to\xa0-0.0038)"]),
+        ("0.8979 to 0.9055", ["0.8979\xa0to\xa00.9055"]),
+        ("0.01 (highest tried)", ["0.01", "(highest\xa0tried)"]),
+        ("16.9 %", ["16.9\xa0%"]),
+    ],
+)
+def test_a_narrow_column_breaks_no_interval(text: str, parts: list[str]) -> None:
+    assert unbroken(text).split(" ") == parts

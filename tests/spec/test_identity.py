@@ -49,11 +49,11 @@ def replace(spec: Any, path: tuple[str, ...], value: Any) -> Any:
     return dataclasses.replace(spec, **{name: replace(getattr(spec, name), tuple(rest), value) if rest else value})
 
 
-def another(value: Any) -> Any:
+def another(path: tuple[str, ...], value: Any) -> Any:
     """A different value of the same kind; numbers change by little."""
     match value:
         case None:
-            return FrozenMap({"q": 3})
+            return FrozenMap({"q": 3}) if path[-1] in {"ranks", "projections"} else "3"
         case str():
             return f"{value}x"
         case float():
@@ -70,12 +70,12 @@ def fields_that_count(*, counts: bool) -> list[Any]:
 
 @pytest.mark.parametrize(("path", "value"), fields_that_count(counts=True))
 def test_what_can_change_a_result_changes_the_run_id(path: tuple[str, ...], value: Any) -> None:
-    assert run_id(replace(BASE, path, another(value))) != run_id(BASE)
+    assert run_id(replace(BASE, path, another(path, value))) != run_id(BASE)
 
 
 @pytest.mark.parametrize(("path", "value"), fields_that_count(counts=False))
 def test_what_cannot_change_a_result_leaves_the_run_id(path: tuple[str, ...], value: Any) -> None:
-    assert run_id(replace(BASE, path, another(value))) == run_id(BASE)
+    assert run_id(replace(BASE, path, another(path, value))) == run_id(BASE)
 
 
 def test_only_pace_and_batch_of_evaluation_are_left_out() -> None:
@@ -128,7 +128,11 @@ def test_unknown_and_missing_fields_are_refused(change: dict[str, Any]) -> None:
         (make_spec("none", 4), "none-lr0.01-s0"),
         (make_spec("q", 1, lora__alpha=0.5, optim__lr=1e-5), "q-r1-a0.5-lr1e-05-s0"),
         (make_spec(lora__dora=True, lora__init="pissa"), "dora-pissa-qv-r4-a16-lr0.003-s0"),
-        (make_spec(lora__ranks=FrozenMap({"v": 8, "q/0-1": 2})), "qv-r4+v=8+q.0-1=2-a16-lr0.003-s0"),
+        (make_spec(lora__ranks=FrozenMap({"q/0-1": 2, "v": 8})), "qv-r4+v=8+q.0-1=2-a16-lr0.003-s0"),
+        (make_spec(lora__ranks=FrozenMap({str(i): i + 1 for i in range(30)})), "qv-r4+mixed-a16-lr0.003-s0"),
+        (make_spec(lora__rslora=True, lora__b_lr_ratio=16.0), "rslora-plus-qv-r4-a16-lr0.003-s0"),
+        (make_spec(lora__stacks="cross+encoder"), "qv-encoder+cross-r4-a16-lr0.003-s0"),
+        (make_spec(method__name="random_subspace", method__size=256), "random_subspace-d256-lr0.003-s0"),
         (make_spec(method__name="full"), "full-lr0.003-s0"),
         (make_spec(method__name="head"), "none-lr0.01-s0"),
         (make_spec(method__name="prefix", method__size=8), "prefix-m8-lr0.003-s0"),

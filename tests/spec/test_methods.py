@@ -63,6 +63,21 @@ def test_ranks_and_a_budget_exclude_each_other() -> None:
         normalise(put(spec, "lora.ranks", FrozenMap({"q": 3})))
 
 
+def test_equal_ranks_are_one_cell_however_they_are_written() -> None:
+    """Order of keys, order of letters, and a range of one layer."""
+    pairs = [({"q": 4, "v": 6}, {"v": 6, "q": 4}), ({"qv": 4}, {"vq": 4}), ({"3-3": 1, "q/0": 2}, {"q/0-0": 2, "3": 1})]
+    for one, other in pairs:
+        first, second = (normalise(put(RUN, "lora.ranks", FrozenMap(ranks))) for ranks in (one, other))
+        assert run_id(first) == run_id(second)
+    with pytest.raises(ConfigError, match="each place once"):
+        normalise(put(RUN, "lora.ranks", FrozenMap({"qv": 4, "vq": 6})))
+
+
+def test_the_head_has_no_size() -> None:
+    with pytest.raises(ConfigError, match="null: head has no size of its own"):
+        normalise(put(RUN, "method", MethodSpec("head", 5)))
+
+
 def test_stacks_have_one_order() -> None:
     assert normalise(put(RUN, "lora.stacks", "cross+encoder")).lora.stacks == "encoder+cross"
 

@@ -12,7 +12,7 @@ from torch import nn
 from src.errors import InterruptedRunError
 from src.training import train_pack
 from src.training.checkpoint import load_lane, save_lanes
-from src.training.costs import held_bytes, saved_bytes
+from src.training.costs import saved_bytes
 from tests.tiny import Recorder, start, tiny_base, tiny_cell, tiny_data
 
 LOOP = {"max_steps": 4, "eval_every": 4, "checkpoint_every": 100, "dtype": "float32"}
@@ -35,12 +35,6 @@ def trained(cells=CELLS, **loop):
     model, data, lanes = make(cells, **loop)
     train_pack(model, data, lanes, Recorder())
     return lanes
-
-
-def test_memory_that_tensors_share_counts_once():
-    whole = torch.zeros(6, 4)
-    assert held_bytes([whole, whole[1:], whole.T, torch.zeros(3, dtype=torch.float64)]) == 6 * 4 * 4 + 3 * 8
-    assert held_bytes([]) == 0
 
 
 def test_what_a_small_network_saves_is_the_sum_by_hand():

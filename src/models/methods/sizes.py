@@ -64,14 +64,14 @@ def _sized(spec: RunSpec, count: Callable[[int], int], least: int, most: int | N
     """Args:
     count: parameters of a size; linear in it.
     least, most: sizes that the model can have.
-    why: what an error adds on them.
+    why: what an error of the size adds on them.
     """
     size, requested = spec.method.size, None
     if size is None:
         size = requested = spec.lora.budget
         assert requested is not None
         if requested < count(least):
-            raise ConfigError("lora.budget", requested, f"at least {count(least)}, {_smallest(spec, least)}{why}")
+            raise ConfigError("lora.budget", requested, f"at least {count(least)}, {_smallest(spec, least)}")
         unit = count(least + 1) - count(least)
         size = least + (requested - count(least)) // unit
         size = size if most is None else min(size, most)
@@ -84,7 +84,8 @@ def _sized(spec: RunSpec, count: Callable[[int], int], least: int, most: int | N
 def _smallest(spec: RunSpec, least: int) -> str:
     match spec.method.name:
         case "random_subspace":
-            return f"the smallest random_subspace (d = {least})"
+            scales = ", one scale for each layer and one more" if spec.method.said else ""
+            return f"the smallest d of a random_subspace{scales}"
         case "prefix":
             return "a prefix of one token"
         case name:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from src.models.loading import Base
+from src.models.sample_inputs import sample_inputs
 
 _FOUND: WeakKeyDictionary[nn.Module, tuple[str, ...]] = WeakKeyDictionary()
 
@@ -41,26 +42,11 @@ def _reached_from_hidden_states(base: Base) -> set[int]:
     own = dict(base.backbone.named_parameters())
     zeros = {name: torch.zeros(()).expand(p.shape).requires_grad_() for name, p in own.items()}
     buffers = {name: torch.zeros(b.shape, dtype=b.dtype) for name, b in base.backbone.named_buffers()}
+    inputs = sample_inputs(base, 1, 2, like=torch.empty(0))
     with torch.enable_grad():
-        hidden = functional_call(base.backbone, {**zeros, **buffers}, (), _inputs(base)).last_hidden_state
+        hidden = functional_call(base.backbone, {**zeros, **buffers}, (), inputs).last_hidden_state
     leaves = {id(leaf) for leaf in _leaves(hidden)}
     return {id(own[name]) for name, stand_in in zeros.items() if id(stand_in) in leaves}
-
-
-def _inputs(base: Base) -> dict[str, Tensor]:
-    """The shortest that the backbone takes."""
-    config: Any = base.model.config
-    tokens = torch.ones(1, 2, dtype=torch.int64)
-    decoder = {"decoder_input_ids": tokens} if config.is_encoder_decoder else {}
-    match base.model.main_input_name:
-        case "pixel_values":
-            return {"pixel_values": torch.zeros(1, config.num_channels, config.image_size, config.image_size)}
-        case "input_features":
-            return {"input_features": torch.zeros(1, config.num_mel_bins, 2 * config.max_source_positions), **decoder}
-        case _:
-            # Without a head that writes, only the encoder has something to do.
-            written = decoder if base.output is not None else {}
-            return {"input_ids": tokens, "attention_mask": tokens, **written}
 
 
 def _leaves(output: Tensor) -> Iterator[Tensor]:

@@ -36,7 +36,7 @@ def cost_section(material: Material, pictures: Sequence[tuple[Picture, ...]]) ->
 
 
 def _row(table: Table) -> list[str]:
-    records = records_of(table)
+    records = [*records_of(table), *(again for cell in table.cells for again, _ in cell.repeats)]
     times = _known(record.time.get("total_s") for record in records)
     rates = _known(record.time.get("tokens_per_s") for record in records)
     packs = _known(record.time.get("pack_size") for record in records)

@@ -33,6 +33,8 @@ def _by_d(findings: Findings, found: Sequence[IntrinsicDimension]) -> Grid:
         f"Score is {found[0].split} {findings.table.metric}, the mean over seeds at the learning rate that validation "
         "chose. d counts all trained numbers besides the head: with SAID also one scale for each layer."
     )
+    if not all(subspace.judged for each in found for subspace in each.subspaces):
+        caption += " Where a d has lost seeds and full fine-tuning has not, it is not judged by those that survived."
     return grid(COLUMNS, rows, caption=caption)
 
 
@@ -46,8 +48,14 @@ def _row(found: IntrinsicDimension, subspace: Subspace) -> list[str]:
         str(cell.seeds),
         show(subspace.score, "score"),
         MISSING if share is None else f"{100 * share:.1f} %",
-        MISSING if subspace.reaches is None else "yes" if subspace.reaches else "no",
+        _reaches(subspace),
     ]
+
+
+def _reaches(subspace: Subspace) -> str:
+    if not subspace.judged:
+        return "not judged"
+    return MISSING if subspace.reaches is None else "yes" if subspace.reaches else "no"
 
 
 def _paper() -> Grid:

@@ -99,7 +99,7 @@ def _paper_rows() -> list[list[str]]:
     full = GPT3_MEMORY[0]
     return [
         [
-            f"paper, GPT-3 175B: {row.name}", row.size or MISSING, *[MISSING] * 6,
+            f"paper: {row.name}", f"GPT-3 175B {row.size}".rstrip(), *[MISSING] * 6,
             byte_size(row.memory), _percent(row.memory / full.memory), MISSING,
             byte_size(row.checkpoint), _percent(row.checkpoint / full.checkpoint),
         ]

@@ -8,7 +8,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from src.comparison.cells import LATER, fields_of, settings_of
+from src.comparison.cells import LATER_DEFAULTS, fields_of, settings_of
 from src.comparison.findings import Findings
 from src.comparison.method import adapts, method_of
 from src.records.record import RunRecord
@@ -53,7 +53,7 @@ def overrides(specs: Sequence[RunSpec]) -> list[str]:
         for key, value in (settings_of(spec) | {"lora.targets": spec.lora.targets}).items():
             if value not in values[key]:
                 values[key].append(value)
-    told = [key for key, seen in values.items() if key not in LATER or seen != [LATER[key]]]
+    told = [key for key, seen in values.items() if key not in LATER_DEFAULTS or seen != [LATER_DEFAULTS[key]]]
     keys = sorted(told, key=lambda key: (len(values[key]) == 1, key not in AXES))
     return [f"{key}={','.join(hydra_value(value) for value in _in_order(values[key]))}" for key in keys]
 

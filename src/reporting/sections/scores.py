@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from src.comparison.findings import Contender, Findings
-from src.comparison.further import further_metrics, mean_on_test
+from src.comparison.further import further_metrics
 from src.records.text import MISSING, show
 from src.reporting.document import Block, Grid, Paragraph, Picture, Section, gallery, grid, without_empty
 from src.reporting.material import Material
@@ -15,6 +15,10 @@ COLUMNS = (
     "configuration", "place", "learning rate", "adapter parameters", "seeds", "validation", "test",
     "over seeds", "over examples", "difference from best", "Holm-corrected p",
 )  # fmt: skip
+DIFFERENCE = (
+    " A difference is on test, paired by seed; positive is better. Configurations with the same place are not told "
+    "apart by these data."
+)
 
 
 def score_sections(material: Material, pictures: Sequence[tuple[Picture, ...]]) -> list[Section]:
@@ -41,12 +45,11 @@ def contender_grid(findings: Findings) -> Grid:
     table = findings.table
     caption = (
         f"{table.title}. Each configuration at the learning rate that validation chose; intervals at {percent}, of the "
-        "test score. A difference is on test, paired by seed; positive is better. Configurations with the same place "
-        "are not told apart by these data."
+        f"test score.{DIFFERENCE if findings.tested else ''}"
         f"{' Lower scores are better.' if table.lower_is_better else ''}"
     )
     columns = [name.replace("adapter", "trained") if table.several_methods else name for name in COLUMNS]
-    return without_empty(grid(columns, [_row(contender) for contender in contenders], caption=caption))
+    return without_empty(grid(columns, [_row(findings, contender) for contender in contenders], caption=caption))
 
 
 def further_grid(findings: Findings) -> Grid | None:
@@ -56,7 +59,7 @@ def further_grid(findings: Findings) -> Grid | None:
     if not metrics:
         return None
     rows = [
-        [contender.label, *(show(mean_on_test(contender.choice.cell, metric), "score") for metric in metrics)]
+        [contender.label, *(show(contender.choice.cell.mean_on_test(metric), "score") for metric in metrics)]
         for contender in contenders
     ]
     caption = (
@@ -71,11 +74,11 @@ def _everyone(findings: Findings) -> list[Contender]:
     return [*findings.contenders, *([findings.baseline] if findings.baseline else [])]
 
 
-def _row(contender: Contender) -> list[str]:
+def _row(findings: Findings, contender: Contender) -> list[str]:
     cell, test, difference = contender.choice.cell, contender.test, contender.difference
     return [
         contender.label,
-        show(contender.place, "count"),
+        show(contender.place if findings.tested else None, "count"),
         rate_text(contender),
         show(cell.adapter_parameters, "count"),
         str(cell.seeds),

@@ -94,7 +94,11 @@ def test_counts_by_hand() -> None:
             r"lora\.budget is 195; allowed: at least 196, adapter_h with a bottleneck of 1",
         ),
         ("random_subspace", {"size": 3}, r"method\.size is 3; allowed: 4 to 6640, of which 3 are the layers' scales"),
-        ("random_subspace", {"budget": 2}, r"lora\.budget is 2; allowed: at least 4, the smallest random_subspace \(d"),
+        (
+            "random_subspace",
+            {"budget": 2},
+            r"lora\.budget is 2; allowed: at least 4, the smallest d of",
+        ),
     ],
 )
 def test_what_does_not_fit_is_refused(name: str, changes: dict[str, int], message: str) -> None:

@@ -19,11 +19,11 @@ from transformers import AutoModel, GPTNeoXConfig
 from src.adapters.lowrank import LowRank
 from src.adapters.projections import is_transposed
 from src.errors import HarnessError
-from src.models.bank import AdapterBank
+from src.models.bank import AdapterBank, TaskHead, read_head, saved_pooling
 from src.models.heads import pool
 from src.models.loading import Base, freeze
-from src.models.task_head import TaskHead, read_head
 from tests.tiny import tiny, tiny_base, token_ids
+from tests.tiny_architectures import CASES
 
 ALL = {"bert": "qkvoud", "gpt2": "qkvoud", "qwen3": "qkvougd"}
 PRECISIONS = {torch.float64: 1e-10, torch.float32: 1e-6}
@@ -134,6 +134,28 @@ def test_a_weight_interleaved_by_head(tmp_path: Path) -> None:
         torch.testing.assert_close(answer, expected[name][row], rtol=1e-10, atol=1e-10)
     bank.merge("kv")
     torch.testing.assert_close(torch.stack(bank.forward(batch(4))), expected["kv"], rtol=1e-10, atol=1e-10)
+
+
+def test_rows_that_belong_to_the_whole_batch_allow_one_adapter_at_a_time() -> None:
+    """DeBERTa's relative positions go through W_q and W_k once for all rows, so these cannot be anybody's own."""
+    base = freeze(CASES["deberta-v2"].build(), "classification", "tiny")
+    own = {"q": random_adapters(base, "qo", 2, 0), "v": random_adapters(base, "v", 3, 1)}
+    own["o"] = random_adapters(base, "o", 1, 2)
+    expected = {None: by_hand(base, {}, batch(4)), **{n: by_hand(base, a, batch(4)) for n, a in own.items()}}
+    bank = AdapterBank(base)
+    for name, adapters in own.items():
+        bank.add(name, adapters)
+    for names in (["q"] * 4, ["v", "o", None, "v"]):
+        for row, (name, answer) in enumerate(zip(names, bank.forward(batch(4), names), strict=True)):
+            real = slice(int(LENGTHS[row]))
+            torch.testing.assert_close(answer[real], expected[name][row][real], rtol=1e-10, atol=1e-10)
+    for names in (["q", "v", "q", "v"], ["q", None, "q", "q"]):
+        with pytest.raises(HarnessError, match=r"cannot mix 'q' with others: .* Give all rows .* the same name"):
+            bank.forward(batch(4), names)
+    with pytest.raises(HarnessError, match="cannot mix 'q'"), bank.rows([None, "q"]):
+        pass
+    bank.use("v")
+    torch.testing.assert_close(bank.forward(batch(4))[0], expected["v"][0], rtol=1e-10, atol=1e-10)
 
 
 @pytest.fixture
@@ -251,6 +273,35 @@ def test_what_peft_saved_answers_as_in_peft(
     close(bank.forward(batch(8)), expected)
 
 
+def test_a_magnitude_out_of_a_fused_weight_counts_also_where_b_is_zero(tmp_path: Path) -> None:
+    """Of GPT-2's q, k and v only v's rows of B were trained, but the magnitudes of all three."""
+    config = peft.LoraConfig(r=3, target_modules=["c_attn"], fan_in_fan_out=True, use_dora=True)
+    theirs = peft.get_peft_model(tiny("gpt2"), config)
+    for name, parameter in theirs.named_parameters():
+        if "magnitude" in name:
+            parameter.data += 0.2 * torch.rand(parameter.shape, generator=torch.Generator().manual_seed(1))
+        elif "lora_B" in name:
+            parameter.data[32:] = 0.3
+    theirs.eval().save_pretrained(tmp_path)
+    bank = AdapterBank(tiny_base("gpt2"))
+    bank.load("theirs", tmp_path)
+    with torch.no_grad():
+        close(bank.forward(batch(8), ["theirs"] * 8), theirs(**batch(8)).last_hidden_state)
+
+
+def test_a_magnitude_over_a_weight_of_zero_does_nothing() -> None:
+    base = tiny_base("bert")
+    bank, own = AdapterBank(base), random_adapters(base, "q", 2, 0, dora=True)
+    projection = base.projections[0]
+    with torch.no_grad():
+        base.backbone.get_submodule(projection.module).weight[3] = 0.0
+        own[projection.key].b[3] = 0.0
+    bank.add("own", own)
+    assert all(answer.isfinite().all() for answer in bank.forward(batch(2), ["own", None]))
+    bank.merge("own")
+    assert base.backbone.get_submodule(projection.module).weight.isfinite().all()
+
+
 def test_wrong_uses_say_what_is_right(filled: tuple[AdapterBank, dict[str, Tensor]], tmp_path: Path) -> None:
     bank, expected = filled
     good = random_adapters(bank.base, "q", 2, 0)
@@ -295,3 +346,22 @@ def test_a_head_is_read_or_refused(tmp_path: Path) -> None:
     save_file({"other": torch.ones(2)}, tmp_path / "head.safetensors")
     with pytest.raises(HarnessError, match="no task head that can be read"):
         read_head(tmp_path / "head.safetensors")
+    save_file(
+        {"head.weight": torch.full((2, 3), torch.nan), "head.bias": torch.zeros(2)}, tmp_path / "head.safetensors"
+    )
+    with pytest.raises(HarnessError, match="damaged: it holds values that are no finite numbers"):
+        read_head(tmp_path / "head.safetensors")
+
+
+def test_how_a_head_pools_is_read_or_refused(tmp_path: Path) -> None:
+    assert saved_pooling(tmp_path) is None
+    (tmp_path / "head.json").write_text('{"kind": "classification", "pooling": "first", "labels": null}')
+    assert saved_pooling(tmp_path) == "first"
+    for text, said in (
+        ('{"pooling": "max"}', "pooling 'max'; allowed: mean, first, last"),
+        ("{", "cannot be read"),
+        ("[]", "cannot be read"),
+    ):
+        (tmp_path / "head.json").write_text(text)
+        with pytest.raises(HarnessError, match=said):
+            saved_pooling(tmp_path)

@@ -12,7 +12,7 @@ That one base serves many tasks is what the adapters' size is for (Hu et al. 202
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -23,11 +23,12 @@ from torch import Tensor
 from src.adapters.attach import replace_module
 from src.adapters.lowrank import LowRank
 from src.adapters.peft_import import from_peft, read_peft
-from src.adapters.projections import Projection
 from src.errors import HarnessError
-from src.models.bank_linear import BankLinear, Names, Selection, pools_of
+from src.models.bank.fit import check_fit
+from src.models.bank.head import TaskHead
+from src.models.bank.linear import BankLinear, Names, Selection, pools_of
 from src.models.loading import Base
-from src.models.task_head import TaskHead
+from src.models.memory import held_bytes
 
 
 class AdapterBank:
@@ -50,7 +51,8 @@ class AdapterBank:
         self.heads: dict[str, TaskHead] = {}
         self._selection = Selection()
         self._layers: dict[str, BankLinear] = {}
-        self._names: list[str] = []
+        # By adapter, whether it is on a matrix that also meets rows of the whole batch, which are nobody's own.
+        self._names: dict[str, bool] = {}
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -74,18 +76,15 @@ class AdapterBank:
             RuntimeError: while merged.
         """
         self._check_unmerged("add")
-        projections = {p.key: p for p in self.base.projections}
         if not name or name in self._names:
             raise HarnessError(f"An adapter named {name!r} cannot be added; {self._taken()}.")
-        for key, adapter in adapters.items():
-            _check_fit(name, key, projections.get(key), adapter, self.base)
-        if head is not None and head.weight.shape[1:] != (self.base.hidden_size,):
-            raise HarnessError(f"The head of {name!r} is for states of another width than {self.base.hidden_size}.")
+        check_fit(name, adapters, head, self.base)
+        projections = {p.key: p for p in self.base.projections}
         for key, adapter in adapters.items():
             self._layer(projections[key].module).add(name, projections[key], adapter)
         if head is not None:
             self.heads[name] = TaskHead(head.weight.to(self.device), head.bias.to(self.device), head.pooling)
-        self._names.append(name)
+        self._names[name] = any(projections[key].shared_rows for key in adapters)
 
     def load(self, name: str, folder: Path, head: TaskHead | None = None) -> tuple[str, ...]:
         """Add an adapter that a run or peft saved.
@@ -114,7 +113,7 @@ class AdapterBank:
         self._check_names([name])
         for layer in self._layers.values():
             layer.remove(name)
-        self._names.remove(name)
+        del self._names[name]
         self.heads.pop(name, None)
         if self.active == name:
             self.use(None)
@@ -135,10 +134,12 @@ class AdapterBank:
         many prompts as names.
 
         Raises:
-            HarnessError: no such name.
+            HarnessError: no such name, or names that differ where `why_unmixed` says why they cannot.
             RuntimeError: another than the merged one.
         """
         self._check_names(names)
+        if reason := self.why_unmixed(names):
+            raise HarnessError(f"{reason} Give all rows of a batch the same name.")
         # What is the same for all rows has to be looked up for none of them.
         own = tuple(names) if len(set(names)) > 1 else tuple(names[:1])
         before, self._selection.names = self._selection.names, own
@@ -146,6 +147,17 @@ class AdapterBank:
             yield
         finally:
             self._selection.names = before
+
+    def why_unmixed(self, names: Iterable[str | None]) -> str | None:
+        """Why one batch cannot hold these adapters side by side (a sentence); None where it can."""
+        own = dict.fromkeys(names)
+        shared = [name for name in own if name is not None and self._names[name]]
+        if True:
+            return None
+        return (
+            f"A batch cannot mix {shared[0]!r} with others: it adapts W_q or W_k of a model that sends one set of "
+            "relative positions for the whole batch through them (DeBERTa's share_att_key)."
+        )
 
     @torch.no_grad()
     def forward(self, inputs: Mapping[str, Any], names: Sequence[str | None] | None = None) -> list[Tensor]:
@@ -160,7 +172,7 @@ class AdapterBank:
             hidden states L x d.
 
         Raises:
-            HarnessError: no such name, or not one name for each row.
+            HarnessError: as `rows`, or not one name for each row.
             RuntimeError: another adapter than the merged one.
         """
         inputs = {key: value.to(self.device) if isinstance(value, Tensor) else value for key, value in inputs.items()}
@@ -204,14 +216,14 @@ class AdapterBank:
         self.unmerge()
         for module, layer in self._layers.items():
             replace_module(self.base.backbone, module, layer.base)
-        self._layers, self._names, self.heads = {}, [], {}
+        self._layers, self._names, self.heads = {}, {}, {}
         self._selection.names = (None,)
 
     def num_bytes(self) -> int:
         """Bytes of all adapters' and heads' tensors, as they lie in memory."""
         tensors = [t for p in pools_of(list(self._layers.values())) for t in (p.a, p.b, *p.gains.values())]
         tensors += [t for head in self.heads.values() for t in (head.weight, head.bias)]
-        return sum(tensor.nbytes for tensor in tensors)
+        return held_bytes(tensors)
 
     def _layer(self, module: str) -> BankLinear:
         if module not in self._layers:
@@ -243,15 +255,3 @@ class AdapterBank:
     def _check_unmerged(self, verb: str) -> None:
         if self.merged is not None:
             raise RuntimeError(f"cannot {verb} while {self.merged!r} is merged; call unmerge() first")
-
-
-def _check_fit(name: str, key: str, projection: Projection | None, adapter: LowRank, base: Base) -> None:
-    if projection is None:
-        there = ", ".join(p.key for p in base.projections[:3])
-        raise HarnessError(f"The adapter {name!r} does not fit the base: it has no {key}, but, for example, {there}.")
-    (rank, d_in), (d_out, columns) = adapter.a.shape, adapter.b.shape
-    if (d_in, d_out, columns) != (projection.d_in, projection.d_out, rank) or adapter.rows != projection.rows:
-        raise HarnessError(
-            f"The adapter {name!r} does not fit the base: A and B of {key} are {rank} x {d_in} and {d_out} x "
-            f"{columns}, not r x {projection.d_in} and {projection.d_out} x r of the same output units."
-        )

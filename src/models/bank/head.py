@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast, get_args
 
 from safetensors import SafetensorError
 from safetensors.torch import load_file
@@ -38,10 +40,31 @@ def read_head(file: Path, pooling: Pooling = "mean") -> TaskHead:
     """A run's head.safetensors.
 
     Raises:
-        HarnessError: it cannot be read or is no head.
+        HarnessError: it cannot be read, is no head, or holds values that are no finite numbers.
     """
     try:
         tensors = load_file(file)
-        return TaskHead(tensors["head.weight"], tensors["head.bias"], pooling)
+        head = TaskHead(tensors["head.weight"], tensors["head.bias"], pooling)
     except (OSError, SafetensorError, KeyError) as error:
         raise HarnessError(f"{file} is no task head that can be read: {error}.") from error
+    if not (head.weight.isfinite().all() and head.bias.isfinite().all()):
+        raise HarnessError(f"{file} is damaged: it holds values that are no finite numbers.")
+    return head
+
+
+def saved_pooling(folder: Path) -> Pooling | None:
+    """What the head.json says that an exported adapter has beside its head; None where there is no such file.
+
+    Raises:
+        HarnessError: it cannot be read, or names no pooling that is known.
+    """
+    file, known = folder / "head.json", get_args(Pooling)
+    if not file.is_file():
+        return None
+    try:
+        found = json.loads(file.read_bytes())["pooling"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise HarnessError(f"{file} cannot be read: {error}.") from error
+    if found not in known:
+        raise HarnessError(f"{file} has pooling {found!r}; allowed: {', '.join(known)}.")
+    return cast(Pooling, found)

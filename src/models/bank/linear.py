@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from src.adapters.lowrank import LowRank
+from src.adapters.lowrank import LowRank, gains
 from src.adapters.projections import Projection, is_transposed
 from src.adapters.rows import Rows
 from src.models.hardware import master_dtype
@@ -62,7 +62,7 @@ class Pool:
         self.b = torch.cat([self.b, (adapter.scale * b).T.to(self.b)])
         if adapter.magnitude is not None:
             plain = self.rows.take(weight, 0).to(master_dtype(weight.dtype)) + adapter.delta().to(weight.device)
-            self.gains[name] = adapter.magnitude.detach().to(plain) / torch.linalg.vector_norm(plain, dim=1)
+            self.gains[name] = gains(adapter.magnitude.detach().to(plain), torch.linalg.vector_norm(plain, dim=1))
         self._index = None
 
     def remove(self, name: str) -> None:

@@ -8,23 +8,19 @@ from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
 from transformers import AutoModel, AutoModelForCausalLM, AutoModelForSeq2SeqLM, GPT2Config, T5Config, ViTConfig
 
 from src.errors import HarnessError
 from src.models.bank import AdapterBank
-from src.models.bank_costs import (
-    BASE,
-    base_bytes,
-    check_answers,
-    checkpoint_bytes,
-    mixture,
-    sample_inputs,
-    time_passes,
-    time_switches,
-)
+from src.models.bank.agreement import check_answers, mixture
+from src.models.bank.costs import BASE, IN_TURN, MIXED, base_bytes, checkpoint_bytes, time_passes, time_switches
+from src.models.bank.linear import BankLinear, Names, Pool
 from src.models.loading import freeze
-from tests.models.test_bank import random_adapters
+from src.models.sample_inputs import sample_inputs
+from tests.models.bank.test_bank import random_adapters
 from tests.tiny import tiny_base
+from tests.tiny_architectures import CASES
 from tests.tiny_files import save_model
 
 _SMALL: dict[str, Any] = {"d_model": 16, "d_kv": 4, "d_ff": 24, "num_layers": 2, "num_heads": 4, "vocab_size": 100}
@@ -69,6 +65,48 @@ def test_answers_that_differ_are_not_timed(damage: float, monkeypatch: pytest.Mo
         check_answers(bank, inputs)
 
 
+def test_every_adapter_is_checked_also_where_the_batch_has_fewer_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Merged and mixed: only the last of three adapters is damaged, and a batch has two rows."""
+    bank = filled(tiny_base("bert"))
+    inputs = sample_inputs(bank.base, 2, 6)
+    assert max(dataclasses.astuple(check_answers(bank, inputs))) < 1e-9
+    layer = bank.base.backbone.get_submodule("encoder.layer.0.attention.self.query")
+    merge, add_terms = type(layer).merge, Pool.add_terms
+
+    def merge_wrong(self: BankLinear, name: str) -> None:
+        merge(self, name)
+        self.weight.mul_(2.0 if name == "qkvo" else 1.0)
+
+    def mix_wrong(self: Pool, y: Tensor, x: Tensor, names: Names) -> None:
+        add_terms(self, y, x, names)
+        y += float(len(names) > 1 and "qkvo" in names)
+
+    for owner, method, wrong in ((BankLinear, "merge", merge_wrong), (Pool, "add_terms", mix_wrong)):
+        with monkeypatch.context() as patch:
+            patch.setattr(owner, method, wrong)
+            with pytest.raises(HarnessError, match="answers differ that should be equal"):
+                check_answers(bank, inputs)
+
+
+def test_an_answer_of_nan_is_not_timed_and_the_precision_is_told() -> None:
+    bank = filled(tiny_base("bert", dtype=torch.float32))
+    adapters = random_adapters(bank.base, "v", 2, 7)
+    with torch.no_grad():
+        next(iter(adapters.values())).b[0, 0] = torch.nan
+    bank.add("broken", adapters)
+    with pytest.raises(HarnessError, match=r"unmerged by nan, .* where 1e-04 is allowed in float32\."):
+        check_answers(bank, sample_inputs(bank.base, 2, 6))
+
+
+def test_where_rows_cannot_be_told_apart_nothing_is_mixed() -> None:
+    bank = filled(freeze(CASES["deberta-v2"].build(), "classification", "tiny"))
+    inputs = sample_inputs(bank.base, 4, 6)
+    agreement = check_answers(bank, inputs)
+    assert agreement.mixed is None and agreement.merged < 1e-10
+    variants = [timed.variant for timed in time_passes(bank, inputs, 5)]
+    assert MIXED not in variants and variants[-1] == IN_TURN and len(variants) == 4
+
+
 def test_every_variant_is_timed_in_every_round_and_the_base_stays() -> None:
     bank = filled(tiny_base("bert", dtype=torch.float32))
     before = {
@@ -86,8 +124,8 @@ def test_every_variant_is_timed_in_every_round_and_the_base_stays() -> None:
 
 def test_rows_take_all_adapters_in_turn() -> None:
     bank = filled(tiny_base("bert"))
-    assert mixture(bank, 5) == ("q", "qv", "qkvo", "q", "qv")
-    assert mixture(bank, 2) == ("q", "qv")
+    assert mixture(bank.names, 5) == ("q", "qv", "qkvo", "q", "qv")
+    assert mixture(bank.names, 2) == ("q", "qv")
 
 
 def test_tied_weights_count_once() -> None:
