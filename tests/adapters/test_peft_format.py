@@ -257,9 +257,7 @@ def test_a_tensor_inside_a_matrix_is_not_left_out_in_silence(name: str) -> None:
         from_peft(tiny_base("bert").projections, saved)
 
 
-@pytest.mark.filterwarnings(
-    "ignore:Adapter 'default'"
-)  # peft wants factors of two dimensions, and its own bias has one
+@pytest.mark.filterwarnings("ignore:Adapter 'default'")  # peft takes its own bias for half a factor
 @pytest.mark.parametrize("options", [{"lora_bias": True}, {"bias": "lora_only"}, {"bias": "all"}])
 def test_peft_s_own_biases_are_refused(tmp_path: Path, options: dict[str, Any]) -> None:
     config = peft.LoraConfig(r=2, target_modules=["query"], init_lora_weights=False, **options)

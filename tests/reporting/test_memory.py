@@ -80,7 +80,7 @@ def test_older_records_have_no_such_table_and_do_not_stand_in_the_way(tmp_path: 
     assert (cost.runs, cost.cell.rank) == (3, 1)
     paths = save(tmp_path, "old", *old)
     write_report(read_study(paths), paths, within=0.01)
-    assert "Time and memory" in paths.page.read_text() and "1 GB" in paths.page.read_text()
+    assert "Time and memory" in paths.page.read_text() and "1\xa0GB" in paths.page.read_text()
     assert not (paths.report / "memory.csv").exists()
 
 
