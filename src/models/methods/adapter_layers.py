@@ -1,4 +1,4 @@
-"""Adapter layers, LoRA's rivals in its paper: small networks between the frozen ones, which no merging can take away.
+"""Adapter layers, with which the LoRA paper compares: small networks between the frozen ones that stay apart for good.
 
 Two designs (Hu et al. 2021, section 5.1 and table 1, where they are Adapter^H and Adapter^L):
 
