@@ -2,87 +2,28 @@
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import peft
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from safetensors.torch import save_file
 from torch import Tensor, nn
 from transformers import AutoModel, GPTNeoXConfig
 
 from src.adapters.lowrank import LowRank
-from src.adapters.projections import is_transposed
 from src.errors import HarnessError
-from src.models.bank import AdapterBank, TaskHead, read_head, saved_pooling
+from src.models.bank import AdapterBank, TaskHead
 from src.models.heads import pool
-from src.models.loading import Base, freeze
-from tests.tiny import tiny, tiny_base, token_ids
+from src.models.loading import freeze
+from tests.models.bank.dense import LENGTHS, batch, by_hand, close, random_adapters, random_head
+from tests.tiny import tiny_base, token_ids
 from tests.tiny_architectures import CASES
 
 ALL = {"bert": "qkvoud", "gpt2": "qkvoud", "qwen3": "qkvougd"}
-PRECISIONS = {torch.float64: 1e-10, torch.float32: 1e-6}
-LENGTHS = torch.tensor([7, 4, 7, 1, 6, 2, 5, 3])
-
-
-def random_adapters(base: Base, letters: str, rank: int, seed: int, **changes: Any) -> dict[str, LowRank]:
-    """Adapters that do something; `changes` are scale, dora, or origin (as PiSSA has one)."""
-    draw = torch.Generator().manual_seed(seed)
-    dtype = next(base.model.parameters()).dtype
-
-    def normal(*shape: int, mean: float = 0.0) -> nn.Parameter:
-        return nn.Parameter(torch.empty(shape, dtype=dtype).normal_(mean, 0.3, generator=draw), requires_grad=False)
-
-    def low_rank(p: Any, scale: float) -> LowRank:
-        return LowRank(normal(rank, p.d_in), normal(p.d_out, rank), scale, p.rows, 0.1)
-
-    scale = changes.get("scale", 0.5)
-    return {
-        p.key: LowRank(
-            **(vars(low_rank(p, scale)) | {
-                "magnitude": normal(p.d_out, mean=1.0) if changes.get("dora") else None,
-                "origin": low_rank(p, -scale) if changes.get("origin") else None,
-            })
-        )
-        for p in base.projections if p.letter in letters
-    }  # fmt: skip
-
-
-def random_head(base: Base, num_labels: int, seed: int) -> TaskHead:
-    draw = torch.Generator().manual_seed(seed)
-    dtype = next(base.model.parameters()).dtype
-    weight = torch.randn(num_labels, base.hidden_size, generator=draw, dtype=dtype)
-    return TaskHead(weight, torch.randn(num_labels, generator=draw, dtype=dtype))
-
-
-def batch(rows: int) -> dict[str, Tensor]:
-    """Rows of different length, padded on the right."""
-    lengths = LENGTHS[:rows]
-    return {"input_ids": token_ids(rows, 7), "attention_mask": (torch.arange(7) < lengths[:, None]).long()}
-
-
-@torch.no_grad()
-def by_hand(base: Base, adapters: dict[str, LowRank], inputs: dict[str, Tensor]) -> Tensor:
-    """What a copy of the model answers whose weights were changed with dense algebra."""
-    model, projections = copy.deepcopy(base.model), {p.key: p for p in base.projections}
-    for key, adapter in adapters.items():
-        module = model.get_submodule(base.prefix + projections[key].module)
-        weight = module.weight.T if is_transposed(module) else module.weight
-        units = projections[key].rows.index()
-        delta = adapter.scale * adapter.b @ adapter.a
-        if adapter.origin is not None:
-            delta += adapter.origin.scale * adapter.origin.b @ adapter.origin.a
-        new = weight[units] + delta
-        if adapter.magnitude is not None:
-            new *= (adapter.magnitude / new.norm(dim=1))[:, None]
-        weight[units] = new
-    output = model(**inputs)
-    return output.logits if base.output is not None else output.last_hidden_state
+# Adapters of this size amplify rounding.
+PRECISIONS = {torch.float64: 1e-10, torch.float32: 1e-5}
 
 
 @pytest.mark.parametrize("model_type", ALL)
@@ -174,10 +115,6 @@ def filled() -> tuple[AdapterBank, dict[str, Tensor]]:
     return bank, expected
 
 
-def close(answers: Sequence[Tensor], expected: Tensor) -> None:
-    torch.testing.assert_close(torch.stack(list(answers)), expected, rtol=1e-10, atol=1e-10)
-
-
 def test_switching_and_merging_in_any_order(filled: tuple[AdapterBank, dict[str, Tensor]]) -> None:
     bank, expected = filled
     plain = {name: tensor.clone() for name, tensor in tiny_base("gpt2", "causal_lm").model.state_dict().items()}
@@ -246,51 +183,6 @@ def test_generation_row_by_row(filled: tuple[AdapterBank, dict[str, Tensor]]) ->
         assert alone[0].tolist() == together[row][: len(alone[0])].tolist()
 
 
-@pytest.mark.parametrize(
-    ("model_type", "modules", "options"),
-    [
-        ("bert", ["query", "value"], {"use_rslora": True}),
-        ("bert", "all-linear", {"use_dora": True}),
-        ("qwen3", ["q_proj", "up_proj"], {"rank_pattern": {"q_proj": 5}, "alpha_pattern": {"up_proj": 3}}),
-        ("gpt2", ["c_attn"], {"fan_in_fan_out": True}),
-        ("gpt2", ["c_attn", "c_proj"], {"fan_in_fan_out": True, "use_dora": True}),
-    ],
-)
-def test_what_peft_saved_answers_as_in_peft(
-    tmp_path: Path, model_type: str, modules: Any, options: dict[str, Any]
-) -> None:
-    config = peft.LoraConfig(r=3, target_modules=modules, init_lora_weights=False, **options)
-    theirs = peft.get_peft_model(tiny(model_type), config)
-    for name, parameter in theirs.named_parameters():
-        if "magnitude" in name:
-            parameter.data += 0.2 * torch.rand(parameter.shape, generator=torch.Generator().manual_seed(1))
-    theirs.eval().save_pretrained(tmp_path)
-    bank = AdapterBank(tiny_base(model_type))
-    left_out = bank.load("theirs", tmp_path)
-    assert all("pooler" in name for name in left_out)
-    with torch.no_grad():
-        expected = theirs(**batch(8)).last_hidden_state
-    close(bank.forward(batch(8), ["theirs"] * 8), expected)
-    bank.merge("theirs")
-    close(bank.forward(batch(8)), expected)
-
-
-def test_a_magnitude_out_of_a_fused_weight_counts_also_where_b_is_zero(tmp_path: Path) -> None:
-    """Of GPT-2's q, k and v only v's rows of B were trained, but the magnitudes of all three."""
-    config = peft.LoraConfig(r=3, target_modules=["c_attn"], fan_in_fan_out=True, use_dora=True)
-    theirs = peft.get_peft_model(tiny("gpt2"), config)
-    for name, parameter in theirs.named_parameters():
-        if "magnitude" in name:
-            parameter.data += 0.2 * torch.rand(parameter.shape, generator=torch.Generator().manual_seed(1))
-        elif "lora_B" in name:
-            parameter.data[32:] = 0.3
-    theirs.eval().save_pretrained(tmp_path)
-    bank = AdapterBank(tiny_base("gpt2"))
-    bank.load("theirs", tmp_path)
-    with torch.no_grad():
-        close(bank.forward(batch(8), ["theirs"] * 8), theirs(**batch(8)).last_hidden_state)
-
-
 def test_a_magnitude_over_a_weight_of_zero_does_nothing() -> None:
     base = tiny_base("bert")
     bank, own = AdapterBank(base), random_adapters(base, "q", 2, 0, dora=True)
@@ -340,30 +232,3 @@ def test_wrong_uses_say_what_is_right(filled: tuple[AdapterBank, dict[str, Tenso
             wrong()
     bank.unmerge()
     close(bank.forward(batch(8), ["dora"] * 8), expected["dora"])
-
-
-def test_a_head_is_read_or_refused(tmp_path: Path) -> None:
-    save_file({"head.weight": torch.ones(2, 3), "head.bias": torch.zeros(2)}, tmp_path / "head.safetensors")
-    assert read_head(tmp_path / "head.safetensors").weight.shape == (2, 3)
-    save_file({"other": torch.ones(2)}, tmp_path / "head.safetensors")
-    with pytest.raises(HarnessError, match="no task head that can be read"):
-        read_head(tmp_path / "head.safetensors")
-    save_file(
-        {"head.weight": torch.full((2, 3), torch.nan), "head.bias": torch.zeros(2)}, tmp_path / "head.safetensors"
-    )
-    with pytest.raises(HarnessError, match="damaged: it holds values that are no finite numbers"):
-        read_head(tmp_path / "head.safetensors")
-
-
-def test_how_a_head_pools_is_read_or_refused(tmp_path: Path) -> None:
-    assert saved_pooling(tmp_path) is None
-    (tmp_path / "head.json").write_text('{"kind": "classification", "pooling": "first", "labels": null}')
-    assert saved_pooling(tmp_path) == "first"
-    for text, said in (
-        ('{"pooling": "max"}', "pooling 'max'; allowed: mean, first, last"),
-        ("{", "cannot be read"),
-        ("[]", "cannot be read"),
-    ):
-        (tmp_path / "head.json").write_text(text)
-        with pytest.raises(HarnessError, match=said):
-            saved_pooling(tmp_path)

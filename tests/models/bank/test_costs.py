@@ -18,7 +18,7 @@ from src.models.bank.costs import BASE, IN_TURN, MIXED, base_bytes, checkpoint_b
 from src.models.bank.linear import BankLinear, Names, Pool
 from src.models.loading import freeze
 from src.models.sample_inputs import sample_inputs
-from tests.models.bank.test_bank import random_adapters
+from tests.models.bank.dense import random_adapters
 from tests.tiny import tiny_base
 from tests.tiny_architectures import CASES
 from tests.tiny_files import save_model
