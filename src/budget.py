@@ -5,7 +5,8 @@
     python -m src.budget model=roberta_base rank=8 lora.layers=6-11
     python -m src.budget lora=dora budget=73728
 
-Takes the overrides of `python -m src.train`; budget and rank stand for lora.budget and lora.rank, targets is a list.
+Takes the overrides of `python -m src.train` (of an encoder-decoder model a task of kind seq2seq adapts both sides,
+another task the encoder alone); budget and rank stand for lora.budget and lora.rank, targets is a list.
 With a budget a second table has the methods that LoRA is judged against; full and bitfit have one size only.
 Only the model's config is read, so hub models need no weights.
 Exit codes: 0 shown; 1 no such model; 2 wrong config.

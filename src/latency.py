@@ -201,6 +201,8 @@ def show(timings: Sequence[Timing]) -> None:
             *slower,
         )
     Console().print(table)
+    print("slower: median of the ratios to the base in the same round, which can differ from the ratio of the medians;")
+    print("quartiles far apart mean that the machine was too busy to tell.")
 
 
 def _input(shape: tuple[int, ...]) -> str:

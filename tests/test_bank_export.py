@@ -196,7 +196,7 @@ def test_other_methods_say_where_they_can_go(
 ) -> None:
     place, output = others
     for method, form, said in (
-        ("prefix", "merged", "format is 'merged'; allowed: peft, or a run of method lora, head, full, bitfit"),
+        ("prefix", "merged", "format is 'merged'; allowed: only runs of method lora, head, full, bitfit"),
         ("prefix", "peft", "allowed: a run that trained nothing but LoRA adapters; this run is of method prefix"),
         ("full", "peft", "format is 'peft'; allowed: merged; this run is of method full"),
     ):

@@ -92,9 +92,12 @@ def allocate(lora: LoraSpec, matrices: Sequence[Matrix], other: Allocation | Non
 
 def _given(lora: LoraSpec, matrices: Sequence[Matrix]) -> list[int]:
     rules = parse_ranks(lora.ranks or {})
+    layers = {m.layer for m in matrices}
     for rule in rules:
-        if not any(rule.covers(m.letter, m.layer) for m in matrices):
-            raise ConfigError(KEY, rule.where, f"letters and layers that are adapted, here {lora.targets}")
+        covered = any(rule.covers(m.letter, m.layer) for m in matrices)
+        if not covered or not layers.issuperset(rule.layers or ()):
+            here = f"{lora.targets} in the layers {min(layers)}-{max(layers)}"
+            raise ConfigError(KEY, rule.where, f"letters and layers that are adapted, here {here}")
     assert lora.rank is not None
     plain = [m for m in matrices if not any(rule.covers(m.letter, m.layer) for rule in rules)]
     if plain and not 1 <= lora.rank <= max_rank(plain):

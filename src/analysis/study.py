@@ -71,6 +71,9 @@ def analyse_study(study: Study, paths: StudyPaths, options: Options) -> Analysis
             f"Study {study.name!r} has no completed run with adapters to analyse: {_what_there_is(study)}. Run a cell "
             "with lora.targets other than none."
         )
+    others = sorted({method for r in study.records if (method := r.run_spec().method.name) != "lora"})
+    if others:
+        analysis.notes.append(f"Left out: runs of {', '.join(others)}; only what LoRA alone changed is compared.")
     for model, runs in chosen.items():
         base = _base(model, options)
         subjects, skipped = load_candidates(runs, base)

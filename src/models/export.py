@@ -25,11 +25,10 @@ from src.models.loading import Base, load_base, load_image_processor, load_token
 from src.models.methods import make_method
 from src.models.setup import set_up
 from src.records import RunPaths, RunRecord, atomic_folder
-from src.spec import RunSpec, to_dict
+from src.spec import NEW_WEIGHTS, RunSpec, to_dict
 
 Format = Literal["peft", "merged"]
 # Trained parameters, or values made from them, take the place of the base's own.
-_CHANGE_WEIGHTS = ("full", "bitfit", "random_subspace")
 _CLASSES = {"causal_lm": "AutoModelForCausalLM", "seq2seq": "AutoModelForSeq2SeqLM"}
 
 
@@ -87,8 +86,8 @@ def _merged(run: Exported, cache_dir: Path, dtype: torch.dtype) -> Callable[[Pat
     spec = run.spec
     if not _mergeable(spec):
         raise ConfigError(
-            "format", "merged", f"peft, or a run of method lora, head, {', '.join(_CHANGE_WEIGHTS)}: what "
-            f"{spec.method.name} trains cannot be folded into the base's weights"
+            "format", "merged", f"only runs of method lora, head, {', '.join(NEW_WEIGHTS)}: what {spec.method.name} "
+            "trains cannot be folded into the base's weights"
         )  # fmt: skip
     cpu = torch.device("cpu")
     # Rounded once, at the end: factors in bfloat16 would change what is merged.
@@ -98,7 +97,7 @@ def _merged(run: Exported, cache_dir: Path, dtype: torch.dtype) -> Callable[[Pat
         bank = AdapterBank(base)
         bank.load(run.record.run_id, run.run.adapter)
         bank.merge(run.record.run_id)
-    elif spec.method.name in _CHANGE_WEIGHTS:
+    elif spec.method.name in NEW_WEIGHTS:
         _put_weights(run, base)
     preprocessor = (load_image_processor if spec.task.image else load_tokenizer)(spec.model, cache_dir)
 
@@ -114,7 +113,7 @@ def _merged(run: Exported, cache_dir: Path, dtype: torch.dtype) -> Callable[[Pat
 
 
 def _mergeable(spec: RunSpec) -> bool:
-    return spec.method.name in ("lora", *_CHANGE_WEIGHTS)
+    return spec.method.name in ("lora", *NEW_WEIGHTS)
 
 
 @torch.no_grad()

@@ -36,7 +36,8 @@ def time_and_memory(findings: Findings) -> Drawing | None:
     note = f"{table.title}; n = {counted([len(cells)], 'cell')}, each over {seeds}; {_device(cells)}"
     caption = (
         "Time is a cell's equal share of its pack's wall time in training and evaluation. Memory is the peak of the "
-        "pack in which a cell trained, with all of its lanes. Points of nearly the same size stand side by side."
+        "pack in which a cell trained, with all of its lanes; on a CPU it includes what the process kept of earlier "
+        "packs, so it does not compare methods. Points of nearly the same size stand side by side."
     )
     return finish(figure, "time-and-memory", "Time and memory of each cell", note, caption, legend=axes)
 

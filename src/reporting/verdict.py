@@ -25,16 +25,21 @@ def which_matrices(findings: Findings, best: Contender) -> str:
 def what_rank(findings: Findings, best: Contender) -> list[str]:
     """The smallest rank that suffices; with one seed the smallest near the best, which no test stands behind."""
     cells = [contender.choice.cell for contender in findings.contenders if contender.choice.cell.has_lora]
-    if len(cells) < FEWEST:
+    if len(cells) < FEWEST or _differ_in_more(cells):
         return []
     if one_budget_for_all(findings):
         follows = "method and target set" if findings.table.several_methods else "the target set"
         return [f"One budget for all: the rank follows from {follows}, so nothing is said on what rank suffices."]
-    if all(cell.size >= best.choice.cell.size for cell in cells):
-        return ["Nothing smaller than it was tried."]
+    if best.choice.cell.has_lora and all(cell.size >= best.choice.cell.size for cell in cells):
+        return ["No smaller rank was tried."]
     if not any(contender.difference for contender in findings.contenders):
-        return [_nearest(findings, best.choice.cell)]
+        return [_nearest(findings, best.choice.cell)] if best.choice.cell.has_lora else []
     return [_sufficient(findings)] if findings.sufficient else []
+
+
+def _differ_in_more(cells: Sequence[Cell]) -> bool:
+    """Whether more than matrices and rank sets them apart, so that a smaller one is not simply one of smaller rank."""
+    return len({cell.method for cell in cells}) > 1 or any(cell.rank is None for cell in cells)
 
 
 def one_budget_for_all(findings: Findings) -> bool:

@@ -110,6 +110,7 @@ def test_ranks_by_letter_layer_and_both() -> None:
 @pytest.mark.parametrize(
     ("ranks", "message"),
     [({"k": 2}, "letters and layers that are adapted"), ({"7": 2}, "that are adapted"),
+     ({"0-9": 2}, "here q in the layers 0-2"),
      ({"q": 9}, "1 to 8, the smaller side of q in layer 0"),
      ({"0-1": 2, "1-2": 3}, "one of the two for q of layer 1")],
 )  # fmt: skip

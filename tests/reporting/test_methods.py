@@ -96,6 +96,16 @@ def test_the_rank_sentence_is_about_lora_alone() -> None:
     assert "rank" not in " ".join(answer_table(findings_of(*without)))
 
 
+def test_where_more_than_rank_differs_nothing_is_said_of_rank() -> None:
+    """DoRA beside LoRA, or ranks that differ within a cell: a smaller cell is not simply one of smaller rank."""
+    plain = [run("qv", rank, 0.9, seed=0) for rank in (4, 8)]
+    assert "rank" in " ".join(answer_table(findings_of(*plain))).replace("ranked", "")
+    for other in ({"lora__dora": True}, {"lora__ranks": FrozenMap({"q": 1})}):
+        mixed = [*plain, method_run(0.95, seed=0, **other)]
+        told = " ".join(answer_table(findings_of(*mixed)))
+        assert "smaller rank" not in told and "Smallest rank" not in told and "Nothing smaller" not in told
+
+
 def test_d90_is_told_first_with_what_it_rests_on(tmp_path: Path) -> None:
     records = subspaces(full=0.88)
     told = answer_table(findings_of(*records))[1]

@@ -13,6 +13,9 @@ from src.models.methods.unfrozen import bias_names, num_parameters
 from src.models.methods.used import used_names
 from src.spec import RunSpec
 
+# A subspace larger than that takes more memory and time than full fine-tuning, which it is there to stay below.
+LARGEST_SUBSPACE = 2**18
+
 
 def allocate_method(spec: RunSpec, base: Base) -> Allocation:
     """What a method other than plain LoRA trains besides the head; of ``lora_prefix`` the prefix's share.
@@ -57,7 +60,8 @@ def _subspace(spec: RunSpec, base: Base) -> Allocation:
     names = used_names(base)
     scales = len(layer_names(names)) if spec.method.said else 0
     why = f", of which {scales} are the layers' scales (method.said)" if scales else ""
-    return _sized(spec, lambda size: size, scales + 1, num_parameters(base, names), why)
+    most = min(num_parameters(base, names), LARGEST_SUBSPACE)
+    return _sized(spec, lambda size: size, scales + 1, most, why)
 
 
 def _sized(spec: RunSpec, count: Callable[[int], int], least: int, most: int | None, why: str) -> Allocation:

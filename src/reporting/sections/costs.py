@@ -28,7 +28,8 @@ def cost_section(material: Material, pictures: Sequence[tuple[Picture, ...]]) ->
     rows = [_row(findings.table) for findings in material.findings]
     caption = (
         "Time of a run is its equal share of its pack's wall time in training and evaluation, from the smallest to the "
-        "largest; tokens are a run's own; memory is the peak of the pack in which it trained."
+        "largest; tokens are a run's own; memory is the peak of the pack in which it trained; on "
+        "a CPU it includes what the process kept of earlier packs, so methods are compared by the counted table below."
     )
     drawn = [picture for own in pictures for picture in own]
     parts = [block for findings in material.findings for block in memory_blocks(findings)]
