@@ -267,7 +267,7 @@ def selections(draw):
     return name, chosen, stacks, targets, layer, draw(st.integers(1, 3))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(selections())
 def test_any_selection_has_the_counted_parameters_merges_exactly_and_leaves_the_rest_alone(selection):
     name, chosen, stacks, targets, layer, rank = selection

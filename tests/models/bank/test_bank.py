@@ -27,7 +27,7 @@ PRECISIONS = {torch.float64: 1e-10, torch.float32: 1e-5}
 
 
 @pytest.mark.parametrize("model_type", ALL)
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=6, deadline=None)
 @given(data=st.data())
 def test_each_row_of_a_mixed_batch_is_answered_as_if_alone(model_type: str, data: st.DataObject) -> None:
     dtype = data.draw(st.sampled_from(list(PRECISIONS)))

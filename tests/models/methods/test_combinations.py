@@ -54,7 +54,7 @@ def start(base: Base, changes: dict[str, Any]) -> AdaptedModel | None:
         return None
 
 
-@settings(max_examples=60)
+@settings(max_examples=40)
 @given(cells())
 def test_counts_gradients_and_merging(drawn: tuple[str, dict[str, Any]]) -> None:
     model_type, changes = drawn

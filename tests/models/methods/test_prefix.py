@@ -142,7 +142,7 @@ def test_gradient(name: str) -> None:
 
 
 @given(st.sampled_from(TAKES), st.integers(1, 30))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=15, deadline=None)
 def test_count_is_the_sum_over_layers_of_the_width_of_keys_and_values(name: str, length: int) -> None:
     """With grouped queries, of the fewer key and value heads."""
     case, base = CASES[name], freeze(build(name), KINDS[name], "tiny")
