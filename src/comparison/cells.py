@@ -13,10 +13,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from src.comparison.method import UNITS, adapts, family_of, full_family_of, has_lora, method_of
+from src.comparison.method import adapts, family_of, full_family_of, has_lora, method_of
 from src.records.record import RunRecord, Scores
 from src.records.text import Value
-from src.spec import RunSpec
+from src.spec import SIZE_UNIT, RunSpec
 from src.spec.identity import GROUPS, canonical_json
 
 # Fields that an older study did not have, and the value that they then stand for: there is no need to show it.
@@ -131,7 +131,7 @@ class Cell:
         if self.has_lora and (self.ranks or self.rank is not None):
             parts.append(f"r={self.ranks or self.rank}")
         if self.method_size is not None:
-            parts.append(f"{UNITS.get(self.spec.method.name, 'm')}={self.method_size:,d}")
+            parts.append(f"{SIZE_UNIT.get(self.spec.method.name, 'm')}={self.method_size:,d}")
         if self.spec.lora.budget is not None and (not parts or (self.has_lora and not parts[0].startswith("r="))):
             parts.insert(0, f"budget {self.spec.lora.budget:,d}")
         return ", ".join(parts)
@@ -238,7 +238,7 @@ def _shapes(key: str, spec: RunSpec) -> bool:
     group, _, field = key.partition(".")
     own = spec.method.name
     if group == "method":
-        return {"name": own != "lora", "size": own in UNITS, "said": own == "random_subspace"}[field]
+        return {"name": own != "lora", "size": own in SIZE_UNIT, "said": own == "random_subspace"}[field]
     if key == "optim.lr":
         return adapts(spec)
-    return group != "lora" or has_lora(spec) or (field == "budget" and own in UNITS)
+    return group != "lora" or has_lora(spec) or (field == "budget" and own in SIZE_UNIT)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
-from src.spec import RunSpec
+from src.spec import RunSpec, kin_of
 
 LORA, HEAD, FULL = "LoRA", "head only", "full fine-tuning"
 SAID, DID = "random subspace (SAID)", "random subspace (DID)"
@@ -18,14 +18,7 @@ NAMES: Mapping[str, str] = {
     "adapter_l": "Adapter^L",
     "prefix": "prefix",
 }
-# Letter of the size: m as in the LoRA paper's adapters, d as in Aghajanyan et al. 2020.
-UNITS: Mapping[str, str] = {
-    "adapter_h": "m",
-    "adapter_l": "m",
-    "prefix": "m",
-    "lora_prefix": "m",
-    "random_subspace": "d",
-}
+KIN: Mapping[str, str] = {"dora": "DoRA", "rslora": "rsLoRA", "plus": "LoRA+", "pissa": "PiSSA"}
 # Fields that the method's name tells, where they take one value among the cells of that name.
 TOLD_BY_NAME = ("method.name", "method.said", "lora.dora", "lora.rslora", "lora.b_lr_ratio", "lora.init")
 
@@ -44,7 +37,7 @@ def method_of(spec: RunSpec) -> str:
     """``LoRA``, ``DoRA + rsLoRA``, ``LoRA + prefix``, ``full fine-tuning``, ``head only``."""
     if has_lora(spec):
         beside = ["prefix"] if spec.method.name == "lora_prefix" else []
-        return " + ".join([*(_kin(spec) or [LORA]), *beside])
+        return " + ".join([*([KIN[name] for name in kin_of(spec.lora)] or [LORA]), *beside])
     if not adapts(spec):
         return HEAD
     if spec.method.name == "random_subspace":
@@ -73,14 +66,3 @@ def full_family_of(spec: RunSpec, write: Callable[[str], str] = str) -> str:
 def several_methods(specs: Sequence[RunSpec]) -> bool:
     """Whether there is more to tell apart than plain LoRA and the head alone."""
     return bool({method_of(spec) for spec in specs} - {LORA, HEAD})
-
-
-def _kin(spec: RunSpec) -> list[str]:
-    lora = spec.lora
-    used = {
-        "DoRA": lora.dora,
-        "rsLoRA": lora.rslora,
-        "LoRA+": lora.b_lr_ratio != 1,
-        "PiSSA": lora.init == "pissa",
-    }
-    return [name for name, is_used in used.items() if is_used]

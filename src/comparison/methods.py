@@ -9,8 +9,8 @@ from src.comparison.find import differences_from
 from src.comparison.findings import Contender, Difference, Findings
 from src.comparison.groups import at_one_budget
 from src.comparison.method import HEAD, LORA
+from src.spec import UNFROZEN
 
-UNSIZED = ("full", "bitfit")
 FEWEST = 2
 
 
@@ -65,7 +65,7 @@ def methods_at_one_budget(findings: Findings) -> OneBudget | None:
 
 
 def _is_sized(contender: Contender) -> bool:
-    return contender.choice.cell.spec.method.name not in UNSIZED
+    return contender.choice.cell.spec.method.name not in UNFROZEN
 
 
 def _first_of_each(contenders: Sequence[Contender]) -> list[Contender]:

@@ -28,7 +28,6 @@ from src.records import RunPaths, RunRecord, atomic_folder
 from src.spec import NEW_WEIGHTS, RunSpec, to_dict
 
 Format = Literal["peft", "merged"]
-# Trained parameters, or values made from them, take the place of the base's own.
 _CLASSES = {"causal_lm": "AutoModelForCausalLM", "seq2seq": "AutoModelForSeq2SeqLM"}
 
 

@@ -12,9 +12,9 @@ from matplotlib.ticker import NullLocator
 
 from src.comparison import Cell, Table
 from src.comparison.findings import Findings
-from src.comparison.methods import UNSIZED
 from src.plots.measure import axis_label, counted, examples_of, families
 from src.plots.style import INK, Drawing, Look, finish, looks, new_panels, plot_middle
+from src.spec import UNFROZEN
 
 Curve = Mapping[float, Cell]
 # Family, what it is sorted by, and how its size is written.
@@ -61,7 +61,7 @@ def _curves(cells: Sequence[Cell]) -> dict[Configuration, dict[float, Cell]]:
     """By family and size, for each learning rate the first and so the best cell."""
     curves: dict[Configuration, dict[float, Cell]] = defaultdict(dict)
     for cell in cells:
-        if cell.adapted and (cell.size_text or cell.spec.method.name in UNSIZED):
+        if cell.adapted and (cell.size_text or cell.spec.method.name in UNFROZEN):
             curves[cell.family, cell.size, cell.size_text].setdefault(cell.spec.optim.lr, cell)
     return curves
 

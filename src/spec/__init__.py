@@ -2,7 +2,7 @@
 
 from src.spec.frozen import FrozenMap
 from src.spec.identity import default_study, run_id, run_spec_from_dict, slug, source_name, to_dict
-from src.spec.methods import NEW_WEIGHTS, SIZE_UNIT, SIZED, UNFROZEN, WITH_LORA
+from src.spec.methods import NEW_WEIGHTS, SIZE_UNIT, SIZED, UNFROZEN, WITH_LORA, kin_of
 from src.spec.run import (
     TEXT_KINDS,
     LoraSpec,
@@ -55,6 +55,7 @@ __all__ = [
     "check_settings",
     "default_study",
     "expand_targets",
+    "kin_of",
     "layer_range",
     "normalise",
     "run_id",

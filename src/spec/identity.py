@@ -9,7 +9,7 @@ import re
 from typing import Any, get_args, get_type_hints
 
 from src.spec.frozen import FrozenMap
-from src.spec.methods import SIZE_UNIT
+from src.spec.methods import SIZE_UNIT, kin_of
 from src.spec.run import LoraSpec, MethodSpec, ModelSpec, OptimSpec, RunSpec, TaskSpec, TrainerSpec
 
 LONGEST = 40  # characters of lora.ranks in a slug
@@ -55,15 +55,10 @@ def slug(spec: RunSpec) -> str:
     names: list[str] = [] if method.name == "lora" else [method.name]
     sizes = [] if method.size is None else [f"{SIZE_UNIT.get(method.name, 'm')}{method.size}"]
     if lora.targets != "none":
-        names += [*_kin(lora), lora.targets, *([] if lora.stacks is None else [lora.stacks])]
+        names += [*kin_of(lora), lora.targets, *([] if lora.stacks is None else [lora.stacks])]
         sizes = [*([] if lora.rank is None else [f"r{lora.rank}{_own_ranks(lora)}"]), *sizes, f"a{lora.alpha:g}"]
     budget = [] if lora.budget is None else [f"b{lora.budget}"]
     return "-".join([*(names or ["none"]), *budget, *sizes, f"lr{spec.optim.lr:g}", f"s{spec.seed}"])
-
-
-def _kin(lora: LoraSpec) -> list[str]:
-    used = {"dora": lora.dora, "rslora": lora.rslora, "plus": lora.b_lr_ratio != 1, "pissa": lora.init == "pissa"}
-    return [name for name, is_used in used.items() if is_used]
 
 
 def _own_ranks(lora: LoraSpec) -> str:

@@ -10,7 +10,7 @@ from src.records.text import MISSING, show
 from src.reporting.document import Block, Grid, Paragraph, Picture, Section, gallery, grid, without_empty
 from src.reporting.material import Material
 from src.reporting.methods import budget_words
-from src.reporting.sections.scores import interval_text, rate_text, span_text
+from src.reporting.sections.scores import rate_text, score_cells
 
 COLUMNS = (
     "method", "matrices and size", "trained parameters", "left of the budget", "learning rate", "seeds", "validation",
@@ -49,8 +49,8 @@ def method_grid(findings: Findings, compared: OneBudget) -> Grid:
 
 
 def _row(method: ComparedMethod, *, reference: bool = False) -> list[str]:
-    contender, difference = method.contender, method.difference
-    cell, test = contender.choice.cell, contender.test
+    contender = method.contender
+    cell = contender.choice.cell
     matrices = [cell.spec.lora.targets] if cell.has_lora else []
     return [
         f"{method.name}{' (reference)' if reference else ''}",
@@ -59,10 +59,5 @@ def _row(method: ComparedMethod, *, reference: bool = False) -> list[str]:
         show(cell.residual, "count"),
         rate_text(contender),
         str(cell.seeds),
-        show(contender.validation.mean, "score"),
-        show(test.mean if test else None, "score"),
-        interval_text(test.over_seeds if test else None),
-        interval_text(test.over_examples if test else None),
-        MISSING if difference is None else f"{difference.mean:+.4f} {span_text(difference.interval)}".rstrip(),
-        MISSING if difference is None else f"{difference.p_holm:.2g}",
+        *score_cells(contender, method.difference),
     ]

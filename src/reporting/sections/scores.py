@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from src.comparison.findings import Contender, Findings
+from src.comparison.findings import Contender, Difference, Findings
 from src.comparison.further import further_metrics
 from src.records.text import MISSING, show
 from src.reporting.document import Block, Grid, Paragraph, Picture, Section, gallery, grid, without_empty
@@ -75,13 +75,21 @@ def _everyone(findings: Findings) -> list[Contender]:
 
 
 def _row(findings: Findings, contender: Contender) -> list[str]:
-    cell, test, difference = contender.choice.cell, contender.test, contender.difference
+    cell = contender.choice.cell
     return [
         contender.label,
         show(contender.place if findings.tested else None, "count"),
         rate_text(contender),
         show(cell.adapter_parameters, "count"),
         str(cell.seeds),
+        *score_cells(contender, contender.difference),
+    ]
+
+
+def score_cells(contender: Contender, difference: Difference | None) -> list[str]:
+    """Validation, test, its intervals over seeds and over examples, a difference on test and its corrected p."""
+    test = contender.test
+    return [
         show(contender.validation.mean, "score"),
         show(test.mean if test else None, "score"),
         interval_text(test.over_seeds if test else None),
