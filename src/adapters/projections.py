@@ -146,7 +146,7 @@ def weight_shape(module: nn.Module) -> tuple[int, int]:
 
 def is_transposed(module: nn.Module) -> bool:
     """Whether the weight is stored as d_in x d_out (transformers' Conv1D)."""
-    return type(module).__name__ == "Conv1D"
+    return any(cls.__name__ == "Conv1D" for cls in type(module).__mro__)
 
 
 def _is_linear(module: nn.Module) -> bool:

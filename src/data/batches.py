@@ -27,6 +27,7 @@ class Batch:
         token_type_ids: int64 [b, L], 1 in the second text of a pair; None where the tokenizer does not use them.
         decodes: whether labels are the targets of a decoder (seq2seq).
         pixel_values: float32 [b, C, H, W] for pictures, else None.
+        split, indices: where the examples come from, and their places in it, int64 [b]; None where that is not known.
     """
 
     input_ids: Tensor | None
@@ -35,6 +36,8 @@ class Batch:
     token_type_ids: Tensor | None = None
     decodes: bool = False
     pixel_values: Tensor | None = None
+    split: Split | None = None
+    indices: Tensor | None = None
 
     @property
     def length(self) -> int:
@@ -89,7 +92,8 @@ def collate(split: Split, indices: Tensor, pad_id: int) -> Batch:
     """The examples at `indices` (int64 [b]), in that order."""
     if isinstance(split, PictureSplit):
         mask = torch.ones(len(indices), split.processor.num_tokens, dtype=torch.int64)
-        return Batch(None, mask, split.labels[indices], pixel_values=split.pixel_values(indices))
+        pixels = split.pixel_values(indices)
+        return Batch(None, mask, split.labels[indices], pixel_values=pixels, split=split, indices=indices)
     input_ids, mask = _pad(split.input_ids, split.offsets, indices, pad_id)
     positions = torch.arange(input_ids.shape[1])
     if split.target_ids is not None and split.target_offsets is not None:
@@ -102,7 +106,8 @@ def collate(split: Split, indices: Tensor, pad_id: int) -> Batch:
     else:
         raise ValueError("a split has labels, completion_starts or targets")
     types = None if split.pair_starts is None else (mask & (positions >= split.pair_starts[indices][:, None])).long()
-    return Batch(input_ids, mask.long(), labels, types, decodes=split.target_ids is not None)
+    decodes = split.target_ids is not None
+    return Batch(input_ids, mask.long(), labels, types, decodes=decodes, split=split, indices=indices)
 
 
 def _pad(ids: Tensor, offsets: Tensor, indices: Tensor, fill: int) -> tuple[Tensor, Tensor]:

@@ -31,7 +31,7 @@ def read_tokens(path: Path) -> tuple[Tensors, Counts] | None:
             metadata = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
         counts = {str(name): int(count) for name, count in json.loads(metadata["counts"]).items()}
-        return (tensors, counts) if metadata["sha256"] == _digest(tensors) else None
+        return (tensors, counts) if metadata["sha256"] == digest(tensors) else None
     except (SafetensorError, OSError, KeyError, ValueError):
         return None
 
@@ -40,12 +40,13 @@ def write_tokens(path: Path, tensors: Tensors, counts: Counts) -> None:
     """Raises:
     HarnessError: the cache cannot be written.
     """
-    write_atomically(path, save(tensors, {"counts": json.dumps(counts), "sha256": _digest(tensors)}))
+    write_atomically(path, save(tensors, {"counts": json.dumps(counts), "sha256": digest(tensors)}))
 
 
-def _digest(tensors: Mapping[str, torch.Tensor]) -> str:
-    digest = hashlib.sha256()
+def digest(tensors: Mapping[str, torch.Tensor]) -> str:
+    """SHA-256 of names, types, shapes and values."""
+    whole = hashlib.sha256()
     for name in sorted(tensors):
-        digest.update(f"{name} {tensors[name].dtype} {tuple(tensors[name].shape)}\n".encode())
-        digest.update(tensors[name].numpy().tobytes())
-    return digest.hexdigest()
+        whole.update(f"{name} {tensors[name].dtype} {tuple(tensors[name].shape)}\n".encode())
+        whole.update(tensors[name].contiguous().numpy().data)
+    return whole.hexdigest()

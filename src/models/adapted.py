@@ -4,22 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Generator, Tensor, nn
 from torch.nn import functional as F
 
-from src.adapters.attach import attach, detach
+from src.adapters.attach import attach, detach, detach_lane
 from src.adapters.lora_linear import LoraLinear, Roster
 from src.adapters.lowrank import LowRank
 from src.adapters.start import FrozenWeights, make_adapters
 from src.data import IGNORED, Batch
+from src.models.feed import Feed
+from src.models.frozen_states import FrozenStates
 from src.models.hardware import master_dtype
 from src.models.heads import Head, make_head, pool
 from src.models.loading import Base
 from src.models.methods.make import make_method
 from src.models.methods.method import Method, Unchanged, with_weights
+from src.models.recompute import Recomputation
 from src.models.setup import LaneSetup
 from src.spec.seeds import derive_seed
 
@@ -38,7 +40,7 @@ class LaneOutput:
 
 
 class AdaptedModel:
-    """A pack's model. Lanes are numbered as in `setups`; those in `lanes` take part in `forward`.
+    """A pack's model. Lanes are numbered as in `setups`, and on by `add`; those in `lanes` take part in `forward`.
 
     The base is changed in place: its adapted modules are wrapped until `detach`.
 
@@ -50,39 +52,60 @@ class AdaptedModel:
     """
 
     def __init__(self, base: Base, setups: Sequence[LaneSetup], *, num_labels: int, pad_id: int) -> None:
-        self.base, self.setups, self.pad_id = base, tuple(setups), pad_id
+        self.base, self.pad_id, self.num_labels = base, pad_id, num_labels
         weight = next(base.model.parameters())
-        self.device, dtype = weight.device, master_dtype(weight.dtype)
-        self.method = self._make_method(dtype)
-        weights = FrozenWeights(base.backbone)
+        self.device, self._dtype = weight.device, master_dtype(weight.dtype)
+        self.setups: list[LaneSetup] = []
         self.adapters: list[dict[str, LowRank]] = []
         self.heads: list[Head] = []
-        generators: dict[int, Generator] = {}
-        for lane, setup in enumerate(self.setups):
-            seed, ranks = setup.spec.seed, setup.allocation.ranks
-            self.adapters.append(make_adapters(setup.projections, ranks, setup.spec.lora, seed, weights, dtype=dtype))
-            self.heads.append(make_head(num_labels, base.hidden_size, seed, device=self.device, dtype=dtype))
-            generators[lane] = Generator(self.device).manual_seed(derive_seed(seed, "dropout"))
-        self.roster = Roster(lanes=tuple(range(len(self.setups))), generators=generators)
-        pairs = zip((s.projections for s in self.setups), self.adapters, strict=True)
-        self.layers = attach(base.backbone, list(pairs), self.roster)
+        self.roster, self.layers = Roster(), list[LoraLinear]()
+        _check_company(setups)
+        # Made before adapters are attached, while the base is as it was loaded.
+        first = setups[0]
+        self.method: Method = make_method(base, first.spec, first.allocation, dtype=self._dtype) or Unchanged()
+        self._take_in(setups)
+        self.roster.lanes = tuple(range(len(self.setups)))
         self.method.attach()
+        self._recomputation = Recomputation(base, self.roster, first.spec.trainer)
+        self._recomputation.attach()
+        self.feed = Feed(base, first.spec, pad_id)
+        self._frozen = FrozenStates(base, self.roster, first.spec, self.feed, pad_id, num_lanes=len(setups))
         self._stand_ins: dict[str, Tensor] | None = None
         self.merged = False
 
-    def _make_method(self, dtype: torch.dtype) -> Method:
-        """What a lane has besides LoRA adapters; made before these are attached, while the base is as it was loaded.
+    def add(self, setup: LaneSetup) -> int:
+        """One more lane, beside those that train; it takes part from the next `retain` on that names it.
+
+        Returns:
+            Its number.
 
         Raises:
-            ValueError: several lanes, of which one has a method that must train alone.
+            ValueError: its method, or a matrix of it, must train alone.
         """
-        names = {setup.spec.method.name for setup in self.setups}
-        if len(self.setups) > 1 and names != {"lora"}:
-            raise ValueError(f"only lanes of LoRA train together, not those of {', '.join(sorted(names))}")
-        if len(self.setups) > 1 and any(p.shared_rows for setup in self.setups for p in setup.projections):
-            raise ValueError("what meets rows of the whole batch (DeBERTa's q and k) is adapted by one lane alone")
-        first = self.setups[0]
-        return make_method(self.base, first.spec, first.allocation, dtype=dtype) or Unchanged()
+        _check_company([self.setups[0], setup])
+        self._take_in([setup])
+        return len(self.setups) - 1
+
+    def remove(self, lane: int) -> None:
+        """Forget what a lane trains; its number is not given again."""
+        detach_lane(self.base.backbone, lane)
+        self.layers = [layer for layer in self.layers if layer.adapters]
+        self.adapters[lane], self.heads[lane] = {}, {}
+        del self.roster.generators[lane]
+        self.roster.lanes = tuple(other for other in self.lanes if other != lane)
+
+    def _take_in(self, setups: Sequence[LaneSetup]) -> None:
+        weights, lane = FrozenWeights(self.base.backbone), len(self.setups)
+        for number, setup in enumerate(setups, start=lane):
+            seed, ranks, lora = setup.spec.seed, setup.allocation.ranks, setup.spec.lora
+            self.adapters.append(make_adapters(setup.projections, ranks, lora, seed, weights, dtype=self._dtype))
+            head = make_head(self.num_labels, self.base.hidden_size, seed, device=self.device, dtype=self._dtype)
+            self.heads.append(head)
+            self.roster.generators[number] = Generator(self.device).manual_seed(derive_seed(seed, "dropout"))
+        self.setups += setups
+        pairs = zip((s.projections for s in setups), self.adapters[lane:], strict=True)
+        used = attach(self.base.backbone, list(pairs), self.roster, first=lane)
+        self.layers += [layer for layer in used if layer not in self.layers]
 
     @property
     def lanes(self) -> tuple[int, ...]:
@@ -103,7 +126,7 @@ class AdaptedModel:
         """Logits of each participating lane.
 
         Args:
-            batches: one for each lane of `lanes`, in order, all with the same number of rows.
+            batches: one for each lane of `lanes`, in order, all with the same number of examples.
             training: whether adapter dropout applies.
 
         Raises:
@@ -124,13 +147,24 @@ class AdaptedModel:
         return with_weights(self.base.model, self.method.weights(), lambda: self._hidden(batches, training=False))
 
     def _hidden(self, batches: Sequence[Batch], *, training: bool) -> list[Tensor]:
-        inputs = self._stack(batches)
+        layout = self.feed.lay_out(batches)
         self.roster.training = training
+        self.roster.offsets = () if layout is None else layout.offsets
         self.roster.lengths = tuple(batch.length for batch in batches)
         self.roster.target_lengths = tuple(batch.target_length for batch in batches)
         self.roster.texts = len(batches[0].attention_mask)
-        hidden: Tensor = self.base.backbone(**self.method.inputs(inputs)).last_hidden_state
-        return list(hidden.unflatten(0, (len(batches), -1)).unbind(0))
+        hidden = self._frozen.last_hidden_state(batches, self._lowest, layout, training=training)
+        if hidden is None:
+            with self.feed.attention(layout):
+                inputs = self.method.inputs(self.feed.inputs(batches, layout))
+                hidden = self.base.backbone(**inputs).last_hidden_state
+        return self.feed.by_lane(hidden, batches, layout)
+
+    @property
+    def _lowest(self) -> int | None:
+        """The lowest layer that a lane adapts, None where none adapts any."""
+        present = (setup for setup, adapters in zip(self.setups, self.adapters, strict=True) if adapters)
+        return min((p.layer for setup in present for p in setup.projections), default=None)
 
     def _outputs(self, batches: Sequence[Batch], *, training: bool) -> list[LaneOutput]:
         blocks = self._hidden(batches, training=training)
@@ -209,27 +243,9 @@ class AdaptedModel:
     def detach(self) -> None:
         """Give the base back as it was."""
         self.method.detach()
+        self._recomputation.detach()
         detach(self.base.backbone)
         self.merged = False
-
-    def _stack(self, batches: Sequence[Batch]) -> dict[str, Tensor]:
-        """The backbone's inputs: row blocks one under the other, padded to the longest, (lanes * b) x L."""
-        pictures = [b.pixel_values for b in batches if b.pixel_values is not None]
-        if pictures:
-            return {"pixel_values": torch.cat(pictures).to(self.device, next(self.base.model.parameters()).dtype)}
-        length = max(batch.length for batch in batches)
-        inputs = {
-            "input_ids": _pile([b.input_ids for b in batches if b.input_ids is not None], length, self.pad_id),
-            "attention_mask": _pile([b.attention_mask for b in batches], length, 0),
-        }
-        types = [b.token_type_ids for b in batches if b.token_type_ids is not None]
-        if types:
-            inputs["token_type_ids"] = _pile(types, length, 0)
-        if batches[0].decodes:
-            model: Any = self.base.model
-            targets = _pile([b.labels for b in batches], max(b.target_length for b in batches), IGNORED)
-            inputs["decoder_input_ids"] = model.prepare_decoder_input_ids_from_labels(targets)
-        return {name: tensor.to(self.device) for name, tensor in inputs.items()}
 
     def _classify(self, lane: int, hidden: Tensor, batch: Batch) -> LaneOutput:
         mask = F.pad(batch.attention_mask, (0, hidden.shape[1] - batch.length)).to(self.device)
@@ -251,5 +267,12 @@ class AdaptedModel:
         return [LaneOutput(lane.to(master_dtype(lane.dtype)), t) for lane, t in zip(logits, targets, strict=True)]
 
 
-def _pile(blocks: Sequence[Tensor], length: int, fill: int) -> Tensor:
-    return torch.cat([F.pad(block, (0, length - block.shape[1]), value=fill) for block in blocks])
+def _check_company(setups: Sequence[LaneSetup]) -> None:
+    """Raises:
+    ValueError: several lanes, of which one has a method, or a matrix, that must train alone.
+    """
+    names = {setup.spec.method.name for setup in setups}
+    if len(setups) > 1 and names != {"lora"}:
+        raise ValueError(f"only lanes of LoRA train together, not those of {', '.join(sorted(names))}")
+    if len(setups) > 1 and any(p.shared_rows for setup in setups for p in setup.projections):
+        raise ValueError("what meets rows of the whole batch (DeBERTa's q and k) is adapted by one lane alone")

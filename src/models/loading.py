@@ -26,6 +26,7 @@ from transformers import (
 from src.adapters.projections import Projection, find_projections
 from src.assets import resolve_asset
 from src.errors import ConfigError, HarnessError
+from src.models.frozen import speed_up
 from src.models.hardware import Attention
 from src.models.seq2seq import backbone_of, check_kind, reads_and_writes, text_head, usable
 from src.records import atomic_folder
@@ -128,7 +129,9 @@ def load_base(
     options["attn_implementation"] = attention if fuses else "eager"
     model, report = _load(spec, lambda: auto.from_pretrained(source, output_loading_info=True, **options))
     _check_weights(spec, model, report["missing_keys"])
-    return freeze(model.to(device), kind, source, spec.projections)
+    base = freeze(model.to(device), kind, source, spec.projections)
+    speed_up(model)
+    return base
 
 
 @functools.lru_cache(maxsize=32)

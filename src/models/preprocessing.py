@@ -1,4 +1,4 @@
-"""What makes a model's inputs of a task's rows: its tokenizer, or for pictures its image processor."""
+"""A task as inputs of a model: by its tokenizer, or for pictures by its image processor."""
 
 from __future__ import annotations
 
@@ -7,13 +7,40 @@ from typing import Any
 
 import torch
 
-from src.data import PictureProcessor
+from src.data import PictureProcessor, TaskData, cached_task, digest_of_files, load_task, read_task, write_task
 from src.data.pixels import Shape
 from src.errors import ConfigError, HarnessError
-from src.models.loading import Base, check_length, load_image_processor, load_tokenizer, outline
+from src.models.loading import Base, check_length, load_image_processor, load_tokenizer, local_source, outline
 from src.spec import ModelSpec, TaskSpec
 
 PIXELS = "pixel_values"
+# What a model's folder may hold besides its configuration and its tokenizer's files.
+_WEIGHTS = frozenset({".safetensors", ".bin", ".gguf", ".h5", ".msgpack", ".onnx", ".ot", ".pt", ".pth"})
+
+
+def load_data(model: ModelSpec, task: TaskSpec, cache_dir: Path) -> TaskData:
+    """A task for a model; one that was prepared before comes from the cache whole, without its tokenizer.
+
+    Raises:
+        ConfigError, HarnessError: as `load_preprocessor` and `load_task`.
+    """
+    made_by = _tokenizer_digest(model, task, cache_dir)
+    path = None if made_by is None else cached_task(task, made_by, cache_dir)
+    data = None if path is None else read_task(path, task)
+    if data is None:
+        data = load_task(task, load_preprocessor(model, task, cache_dir), cache_dir)
+        if path is not None:
+            write_task(path, data)
+    return data
+
+
+def _tokenizer_digest(model: ModelSpec, task: TaskSpec, cache_dir: Path) -> str | None:
+    """Of all files that may decide how a model's tokenizer cuts text; None where they are not at hand."""
+    folder = Path(local_source(model, cache_dir))
+    if task.image is not None or not folder.is_dir():
+        return None
+    files = (file for file in folder.iterdir() if file.is_file() and file.suffix not in _WEIGHTS)
+    return digest_of_files(files)
 
 
 def load_preprocessor(model: ModelSpec, task: TaskSpec, cache_dir: Path) -> Any:

@@ -95,10 +95,13 @@ def test_the_lora_product_saves_its_input_once_and_r_numbers_a_token():
         return layer(x * 1.0).sum()
 
     assert adapter.a.shape == (3, 16)
-    assert saved_bytes(forward) == 2 * 5 * (16 + 3) * 4
+    scaled = 16 * 3 * 4  # B times its scale
+    assert saved_bytes(forward) == 2 * 5 * (16 + 3) * 4 + scaled
     layer.adapters[0] = [dataclasses.replace(adapter, dropout=0.5)]
     model.roster.training, model.roster.lengths = True, (5,)
-    assert saved_bytes(forward) == 2 * 5 * ((16 + 3) * 4 + 16)  # and a byte for each element that dropout may drop
+    assert (
+        saved_bytes(forward) == 2 * 5 * ((16 + 3) * 4 + 16) + scaled
+    )  # and a byte for each element that dropout may drop
 
 
 @pytest.mark.parametrize("cell", CELLS[:2])

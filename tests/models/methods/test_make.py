@@ -55,7 +55,7 @@ def test_training_starts_exactly_at_the_base(name: str) -> None:
     batch = collate(data.train, torch.arange(6), data.pad_id)
 
     def logits(method: MethodSpec) -> torch.Tensor:
-        cell = tiny_cell(data, base, targets="none", method=method)
+        cell = tiny_cell(data, base, targets="none", method=method, cache_frozen=False)
         model = AdaptedModel(base, [cell], num_labels=3, pad_id=data.pad_id)
         (output,) = model.forward([batch], training=False)
         model.detach()
