@@ -2,11 +2,14 @@
 
 ||U^T W V||_F with U and V the top r singular directions of delta W, of W itself, or of a random matrix; the factor is
 ||delta W||_F over the first of them.
+
+W is applied to the directions of all adapters in one product: it is all that still grows with d_out x d_in.
 """
 
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -27,6 +30,7 @@ class Amplification:
         dw_norm, w_norm: of delta W and W.
         along_dw, along_w, along_random: ||U^T W V||_F; None where delta W is 0.
         factor: dw_norm / along_dw; None where there is no such quotient.
+        cosine: of delta W and W as vectors, <dW, W> / (|dW| |W|); None where one of them is 0.
     """
 
     rank: int
@@ -36,42 +40,63 @@ class Amplification:
     along_w: float | None
     along_random: float | None
     factor: float | None
+    cosine: float | None
 
 
-def amplification(delta: Svd, weight: Tensor, singular_values: Tensor) -> Amplification:
-    """Table 7's columns for one matrix.
+def amplifications(deltas: Sequence[Svd], weight: Tensor, singular_values: Tensor) -> list[Amplification]:
+    """Table 7's columns for adapters of one matrix, in float64.
 
     Args:
-        delta: of delta W, without triplets whose singular value is 0.
-        weight: W, d_out x d_in, float64.
+        deltas: of their delta W, without triplets whose singular value is 0.
+        weight: W, d_out x d_in.
         singular_values: of W, largest first.
     """
-    rank, w_norm = len(delta.s), float(torch.linalg.vector_norm(weight))
-    if rank == 0:
-        return Amplification(0, 0.0, w_norm, None, None, None, None)
-    dw_norm, along_dw = float(torch.linalg.vector_norm(delta.s)), float(along(delta.u, weight, delta.v))
+    weight = weight.double()
+    w_norm = float(torch.linalg.vector_norm(weight))
+    by_chance = functools.cache(lambda rank: along_random(weight, rank))
+    own = singular_values.double()
+    products = projected([delta.u for delta in deltas], weight, [delta.v for delta in deltas])
+    return [
+        _amplification(delta.s, product, w_norm, own, by_chance(len(delta.s)))
+        if len(delta.s)
+        else Amplification(0, 0.0, w_norm, None, None, None, None, None)
+        for delta, product in zip(deltas, products, strict=True)
+    ]
+
+
+def projected(u: Sequence[Tensor], weight: Tensor, v: Sequence[Tensor]) -> list[Tensor]:
+    """U^T W V, r x r, for each pair of frames U (d_out x r) and V (d_in x r)."""
+    moved = (weight @ torch.cat(list(v), dim=1)).split([frame.shape[1] for frame in v], dim=1)
+    return [left.T @ right for left, right in zip(u, moved, strict=True)]
+
+
+def along_random(weight: Tensor, rank: int) -> float:
+    """The mean of ||U^T W V||_F over DRAWS pairs of random frames; the same frames for every matrix of a shape."""
+    d_out, d_in = weight.shape
+    u, v = (frames.to(weight.device) for frames in _random_frames(d_out, d_in, rank))
+    return float(torch.linalg.matrix_norm(torch.stack(projected(list(u), weight, list(v)))).mean())
+
+
+def _amplification(s: Tensor, product: Tensor, w_norm: float, own: Tensor, by_chance: float) -> Amplification:
+    """Of one delta W with singular values s.
+
+    Args:
+        product: U^T W V.
+        own: W's singular values.
+    """
+    dw_norm, along_dw = float(torch.linalg.vector_norm(s)), float(torch.linalg.matrix_norm(product))
     return Amplification(
-        rank=rank,
+        rank=len(s),
         dw_norm=dw_norm,
         w_norm=w_norm,
         along_dw=along_dw,
         # U^T W V is diagonal for W's own directions.
-        along_w=float(torch.linalg.vector_norm(singular_values[:rank].double())),
-        along_random=along_random(weight, rank),
+        along_w=float(torch.linalg.vector_norm(own[: len(s)])),
+        along_random=by_chance,
         factor=dw_norm / along_dw if along_dw > 0.0 else None,
+        # <dW, W> is the sum of s_i u_i^T W v_i.
+        cosine=float(s @ product.diagonal()) / (dw_norm * w_norm) if w_norm > 0.0 else None,
     )
-
-
-def along(u: Tensor, weight: Tensor, v: Tensor) -> Tensor:
-    """||U^T W V||_F for frames U (... x d_out x r) and V (... x d_in x r), one number for each pair."""
-    return torch.linalg.matrix_norm(u.mT @ (weight @ v))
-
-
-def along_random(weight: Tensor, rank: int) -> float:
-    """The mean of `along` over DRAWS pairs of random frames; the same frames for every matrix of a shape."""
-    d_out, d_in = weight.shape
-    u, v = _random_frames(d_out, d_in, rank)
-    return float(along(u.to(weight.device), weight, v.to(weight.device)).mean())
 
 
 @functools.lru_cache(maxsize=8)

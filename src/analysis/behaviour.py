@@ -14,12 +14,12 @@ from torch.nn import functional as F
 
 from src.adapters.budget import Allocation, adapter_parameters
 from src.analysis.subjects import Candidate, Subject
-from src.data import Split, TokenSplit, collate, load_task
+from src.data import Split, TokenSplit, collate
 from src.models.adapted import AdaptedModel
 from src.models.hardware import choose_attention, resolve_dtype
 from src.models.heads import pool
 from src.models.loading import Base, load_base
-from src.models.preprocessing import load_preprocessor
+from src.models.preprocessing import load_data
 from src.models.score import score
 from src.models.setup import LaneSetup
 from src.spec import TEXT_KINDS, RunSpec
@@ -47,7 +47,7 @@ class Probe:
     def __init__(self, subjects: Sequence[Subject], examples: int, cache_dir: Path, device: torch.device) -> None:
         runs = [subject.candidate for subject in subjects if subject.candidate is not None]
         self.spec = runs[0].spec
-        self.data = load_task(self.spec.task, load_preprocessor(self.spec.model, self.spec.task, cache_dir), cache_dir)
+        self.data = load_data(self.spec.model, self.spec.task, cache_dir)
         count = min(examples, len(self.data.validation))
         self.chosen = torch.arange(count) * len(self.data.validation) // count
         self.base = _load(self.spec, cache_dir, device)

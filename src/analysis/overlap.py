@@ -14,7 +14,7 @@ from src.analysis.pairs import find_pairs, first_seeds
 from src.analysis.similarity import GRID, grid_up_to, phi, random_phi
 from src.analysis.subjects import Subject
 from src.analysis.tables import Row
-from src.analysis.thin import Svd, delta_svd, nonzero, right_vectors
+from src.analysis.thin import Svd, all_right_vectors, delta_svds, nonzero
 
 # Of each kind; about 5 MB of JSON. What no longer fits is left out pair by pair, and the notes name it.
 MAX_ROWS = 24_000
@@ -55,7 +55,7 @@ def compare(subjects: Sequence[Subject], svds: Mapping[str, Svd], overlap: Overl
         rows = list(_between(kind, a, b, (directions(i), directions(j)), (starts(i), starts(j))))
         overlap.add(kind, f"{kind}: {a.name} with {b.name}", rows)
     for subject in first_seeds(subjects):
-        own = {p.key: _head(nonzero(delta_svd(subject.adapters[p.key])).v) for p in subject.projections}
+        own = _of_delta(subject)
         overlap.add("base", f"base: {subject.name}", list(_with_base(subject, own, svds)))
         overlap.add("matrices", f"matrices: {subject.name}", list(_among_letters(subject, own)))
 
@@ -65,11 +65,21 @@ def _head(vectors: Tensor) -> Tensor:
 
 
 def _of_a(subject: Subject) -> Directions:
-    return {key: _head(right_vectors(a)) for key, a in subject.trained_a().items()}
+    return _of_factors(subject.trained_a())
 
 
 def _of_start(subject: Subject) -> Directions:
-    return {key: _head(right_vectors(a)) for key, a in subject.starts().items()}
+    return _of_factors(subject.starts())
+
+
+def _of_factors(factors: Mapping[str, Tensor]) -> Directions:
+    vectors = all_right_vectors(list(factors.values()))
+    return {key: _head(own) for key, own in zip(factors, vectors, strict=True)}
+
+
+def _of_delta(subject: Subject) -> Directions:
+    deltas = delta_svds([subject.adapters[p.key] for p in subject.projections])
+    return {p.key: _head(nonzero(delta).v) for p, delta in zip(subject.projections, deltas, strict=True)}
 
 
 def _between(

@@ -127,9 +127,9 @@ class _Work:
         projections = list(adapted_projections(subjects))
         svds = base_svds(base.backbone, projections, self.options.cache_dir)
         self.rows["base_spectrum"] += base_rows(name, projections, svds)
+        for table, rows in weight_rows(subjects, base.backbone, svds).items():
+            self.rows[table] += rows
         for subject in subjects:
-            for table, rows in weight_rows(subject, base.backbone, svds).items():
-                self.rows[table] += rows
             if (count := len(subject.left_out)) > 0:
                 self.notes.append(f"{subject.name}: left out {count} tensors of no letter, as {subject.left_out[0]}.")
         self.names += [subject.name for subject in subjects]

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 
 import pytest
 import torch
 
 from src.adapters.lowrank import LowRank
-from src.analysis.amplification import DRAWS, Amplification, along_random, amplification
-from src.analysis.thin import delta_svd, nonzero
+from src.analysis.amplification import DRAWS, Amplification, along_random, amplifications
+from src.analysis.thin import delta_svd, delta_svds, nonzero
 from tests.analysis.factors import adapter, gaussian, low_rank
 
 
 def amplify(made: LowRank, weight: torch.Tensor) -> Amplification:
-    return amplification(nonzero(delta_svd(made)), weight.double(), torch.linalg.svdvals(weight))
+    (found,) = amplifications([nonzero(delta_svd(made))], weight, torch.linalg.svdvals(weight))
+    return found
 
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-10), (torch.float32, 1e-5)], ids=str)
@@ -33,6 +35,8 @@ def test_the_columns_are_the_dense_ones(dtype: torch.dtype, tolerance: float) ->
         assert getattr(found, name) == pytest.approx(float(value), rel=tolerance), name
     assert found.factor == pytest.approx(found.dw_norm / float(expected["along_dw"]), rel=tolerance)
     assert found.rank == r
+    cosine = torch.nn.functional.cosine_similarity(made.delta().flatten(), weight.flatten(), dim=0)
+    assert found.cosine == pytest.approx(float(cosine), abs=tolerance)
 
 
 def test_a_diagonal_w_in_closed_form() -> None:
@@ -69,4 +73,22 @@ def test_directions_of_w_itself_hold_the_most_and_scaling_delta_w_scales_the_fac
 def test_no_change_has_no_directions_and_no_factor() -> None:
     found = amplify(low_rank(gaussian(2, 6), torch.zeros(5, 2, dtype=torch.float64)), gaussian(5, 6))
     assert (found.rank, found.dw_norm) == (0, 0.0)
-    assert found.along_dw is found.along_w is found.along_random is found.factor is None
+    assert found.along_dw is found.along_w is found.along_random is found.factor is found.cosine is None
+
+
+def test_many_adapters_of_one_matrix_are_one_by_one() -> None:
+    weight = gaussian(24, 18, seed=9)
+    still = low_rank(gaussian(2, 18), torch.zeros(24, 2, dtype=torch.float64))
+    made = [adapter(24, 18, 4), still, adapter(24, 18, 1, seed=3), adapter(24, 18, 4, seed=5)]
+    values = torch.linalg.svdvals(weight)
+    found = amplifications([nonzero(delta) for delta in delta_svds(made)], weight, values)
+    for one, own in zip(made, found, strict=True):
+        alone = amplify(one, weight)
+        assert own.rank == alone.rank
+        for name, value in dataclasses.asdict(alone).items():
+            assert getattr(own, name) == (None if value is None else pytest.approx(value, rel=1e-12, abs=1e-14)), name
+
+
+def test_a_zero_weight_has_no_cosine_and_no_factor() -> None:
+    found = amplify(adapter(6, 8, 2), torch.zeros(6, 8, dtype=torch.float64))
+    assert (found.along_dw, found.factor, found.cosine) == (0.0, None, None)

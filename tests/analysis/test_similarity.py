@@ -7,7 +7,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from src.analysis.similarity import GRID, grid_up_to, phi, random_phi
+from src.analysis import similarity
+from src.analysis.similarity import GRID, all_phi, grid_up_to, pairwise_phi, phi, random_phi
 from src.analysis.thin import right_vectors
 from tests.analysis.factors import frame, gaussian
 
@@ -70,3 +71,29 @@ def test_grids_are_whole_up_to_eight_and_end_at_their_limit() -> None:
     assert grid_up_to(8) == tuple(range(1, 9))
     assert grid_up_to(11)[-2:] == (10, 11)
     assert grid_up_to(1000) == GRID
+
+
+@pytest.mark.parametrize("columns", [1, 7, 512])
+def test_all_pairs_are_the_direct_formula_however_they_are_multiplied_together(
+    columns: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(similarity, "COLUMNS", columns)
+    frames = [frame(24, size, seed) for seed, size in enumerate((3, 1, 5, 3, 0, 3, 5))]
+    found = pairwise_phi(frames)
+    assert sorted(found) == [(k, m) for k in range(7) for m in range(k + 1, 7)]
+    for (k, m), values in found.items():
+        assert values.shape == (frames[k].shape[1], frames[m].shape[1])
+        for i in range(1, values.shape[0] + 1):
+            for j in range(1, values.shape[1] + 1):
+                direct = torch.linalg.matrix_norm(frames[k][:, :i].T @ frames[m][:, :j]).square() / min(i, j)
+                assert float(values[i - 1, j - 1]) == pytest.approx(float(direct), abs=1e-12)
+
+
+def test_stacks_are_compared_member_by_member() -> None:
+    first = torch.stack([frame(20, 4, seed) for seed in range(3)])
+    second = torch.stack([frame(20, 6, seed) for seed in (7, 8)])
+    found = all_phi(first, second)
+    assert found.shape == (3, 2, 4, 6)
+    for k in range(3):
+        for m in range(2):
+            torch.testing.assert_close(found[k, m], phi(first[k], second[m], (1, 2, 3, 4), (1, 2, 3, 4, 5, 6)))
