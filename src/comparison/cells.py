@@ -11,6 +11,8 @@ import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache, cached_property
+from operator import attrgetter
 from typing import Any
 
 from src.comparison.method import adapts, family_of, full_family_of, has_lora, method_of
@@ -42,25 +44,30 @@ class Cell:
     records: tuple[RunRecord, ...]
     repeats: tuple[tuple[RunRecord, RunRecord], ...] = ()
 
-    @property
+    @cached_property
+    def fields(self) -> dict[str, Value]:
+        """`fields_of` its spec."""
+        return fields_of(self.spec)
+
+    @cached_property
     def adapted(self) -> bool:
         """Whether more than the head is trained."""
         return adapts(self.spec)
 
-    @property
+    @cached_property
     def has_lora(self) -> bool:
         return has_lora(self.spec)
 
-    @property
+    @cached_property
     def method(self) -> str:
         return method_of(self.spec)
 
-    @property
+    @cached_property
     def family(self) -> str:
         """Method and matrices without size or rank: ``qv``, ``DoRA qv``, ``prefix``; ``none`` for the head alone."""
         return family_of(self.spec)
 
-    @property
+    @cached_property
     def scored(self) -> tuple[RunRecord, ...]:
         """The runs that count: completed, with a validation score."""
         return tuple(record for record in self.records if self.counts(record))
@@ -68,16 +75,16 @@ class Cell:
     def counts(self, record: RunRecord) -> bool:
         return record.status == "completed" and self._score(record.metrics.validation) is not None
 
-    @property
+    @cached_property
     def whole(self) -> bool:
         """Every seed counts, so the mean is not one over survivors."""
         return len(self.scored) == len(self.records)
 
-    @property
+    @cached_property
     def validation(self) -> float | None:
         return self._mean(lambda record: self._score(record.metrics.validation))
 
-    @property
+    @cached_property
     def test(self) -> float | None:
         return self.mean_on_test(self.spec.task.metric)
 
@@ -85,21 +92,21 @@ class Cell:
         """Mean over seeds of any score on test; None where a seed lacks it."""
         return self._mean(lambda record: (record.metrics.test or {}).get(metric))
 
-    @property
+    @cached_property
     def total_s(self) -> float | None:
         return self._mean(lambda record: record.time.get("total_s"))
 
-    @property
+    @cached_property
     def seeds(self) -> Value:
         """How many seeds count; ``2 of 3`` where others did not complete."""
         counted, run = len(self.seed_values), len({record.run_spec().seed for record in self.records})
         return run if counted == run else f"{counted} of {run}"
 
-    @property
+    @cached_property
     def seed_values(self) -> frozenset[int]:
         return frozenset(record.run_spec().seed for record in self.scored)
 
-    @property
+    @cached_property
     def rank(self) -> int | None:
         """The rank trained; from a budget it is known once a run has started. None where matrices differ in it."""
         if not self.has_lora:
@@ -124,7 +131,7 @@ class Cell:
         known = (record.params.size for record in self.records if record.params.size is not None)
         return next(known, self.spec.method.size)
 
-    @property
+    @cached_property
     def size_text(self) -> str:
         """``r=8``, ``m=16``, ``r=4, m=8``, ``budget 73,728`` before a run has told, nothing for what has no size."""
         parts = []
@@ -146,7 +153,7 @@ class Cell:
         """`name` with the method in any case, for where several stand side by side: ``LoRA qv r=8``, ``head only``."""
         return f"{full_family_of(self.spec)} {self.size_text}".rstrip()
 
-    @property
+    @cached_property
     def adapter_parameters(self) -> int | None:
         """Trained parameters besides the head, whatever the method."""
         return next((r.params.adapter for r in self.records if r.params.adapter is not None), None)
@@ -156,7 +163,7 @@ class Cell:
         """Parameters of the budget that were left over."""
         return next((r.params.budget.residual for r in self.records if r.params.budget is not None), None)
 
-    @property
+    @cached_property
     def size(self) -> tuple[float, float]:
         """Rank (the largest, where they differ) and trained parameters to sort by; what has none comes last."""
         rank = self.rank if self.rank is not None else max(self._trained_ranks, default=None)
@@ -203,18 +210,13 @@ def _cell(members: Sequence[tuple[RunSpec, RunRecord]]) -> Cell:
 
 def settings_of(spec: RunSpec) -> dict[str, Any]:
     """Identity-bearing fields by dotted name, in the spec's order, less those that shape nothing in this cell."""
-    flat: dict[str, Any] = {"seed": spec.seed}
-    for name in GROUPS:
-        group = getattr(spec, name)
-        for f in dataclasses.fields(group):
-            if f.metadata.get("identity", True):
-                flat[f"{name}.{f.name}"] = getattr(group, f.name)
-    return {key: value for key, value in flat.items() if _shapes(key, spec)}
+    names = _shaping(spec.method.name, adapts(spec), has_lora(spec))
+    return dict(zip(names, attrgetter(*names)(spec), strict=True))
 
 
 def fields_of(spec: RunSpec) -> dict[str, Value]:
     """`settings_of` as text and numbers."""
-    return {key: as_text(value) for key, value in settings_of(spec).items()}
+    return {key: as_text(value) if isinstance(value, dict) else value for key, value in settings_of(spec).items()}
 
 
 def as_text(value: Any) -> Value:
@@ -227,18 +229,29 @@ def as_text(value: Any) -> Value:
 def varying_fields(cells: Sequence[Cell]) -> list[str]:
     """Dotted names of the fields that take more than one value, in the spec's order."""
     values: dict[str, set[Value]] = {}
-    for fields in sorted((fields_of(cell.spec) for cell in cells), key=len, reverse=True):
+    for fields in sorted((cell.fields for cell in cells), key=len, reverse=True):
         for key, value in fields.items():
             values.setdefault(key, set()).add(value)
     return [key for key, seen in values.items() if len(seen) > 1]
 
 
-def _shapes(key: str, spec: RunSpec) -> bool:
-    """Whether a field has a meaning in this cell; ``method.name`` has none where it is LoRA alone."""
+@cache
+def _shaping(own: str, adapted: bool, lora: bool) -> tuple[str, ...]:
+    """Names of the fields that have a meaning with a method, where more than the head is trained, or LoRA is."""
+    names = [
+        f"{name}.{f.name}"
+        for name, group in GROUPS.items()
+        for f in dataclasses.fields(group)
+        if f.metadata.get("identity", True)
+    ]
+    return ("seed", *(name for name in names if _shapes(name, own, adapted, lora)))
+
+
+def _shapes(key: str, own: str, adapted: bool, lora: bool) -> bool:
+    """Whether a field has a meaning; ``method.name`` has none where it is LoRA alone."""
     group, _, field = key.partition(".")
-    own = spec.method.name
     if group == "method":
         return {"name": own != "lora", "size": own in SIZE_UNIT, "said": own == "random_subspace"}[field]
     if key == "optim.lr":
-        return adapts(spec)
-    return group != "lora" or has_lora(spec) or (field == "budget" and own in SIZE_UNIT)
+        return adapted
+    return group != "lora" or lora or (field == "budget" and own in SIZE_UNIT)

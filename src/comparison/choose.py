@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from src.comparison.cells import Cell, fields_of
+from src.comparison.cells import Cell
 from src.comparison.table import Table, ranking
 from src.records.text import Value
 
@@ -86,9 +86,8 @@ def _adapted_cells(table: Table) -> list[Cell]:
 
 
 def _configuration(table: Table, cell: Cell) -> tuple[Value, ...]:
-    fields = fields_of(cell.spec)
     size = (cell.rank, cell.ranks, cell.method_size)
-    return (cell.method, cell.spec.lora.targets, *size, *(fields.get(key) for key in table.varying))
+    return (cell.method, cell.spec.lora.targets, *size, *(cell.fields.get(key) for key in table.varying))
 
 
 def _preference(cell: Cell) -> tuple[Any, ...]:

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
-from itertools import combinations
+from collections.abc import Sequence
 
 from src.comparison.cells import Cell
 from src.comparison.choose import Choice, best_of, choose
 from src.comparison.findings import Contender, Difference, Estimate, Findings
+from src.comparison.pairs import Scores, all_pairs
 from src.comparison.sampling import ExamplesOf, sampling_intervals
 from src.comparison.table import Table
 from src.statistics import PairedTest, Spread, holm, paired_test, places, pooled_spread, t_interval
-
-Pair = tuple[int, int]
-Scores = Mapping[int, float]
 
 
 def find(table: Table, examples_of: ExamplesOf, *, margin: float, level: float = 0.05) -> Findings:
@@ -53,12 +50,12 @@ def differences_from(findings: Findings, reference: Contender, others: Sequence[
     """
     table, level = findings.table, findings.level
     scores = [_by_seed(contender.choice.cell) for contender in (reference, *others)]
-    tests = {pair: t for pair, t in _tests(table, scores, findings.margin, level).items() if pair[0] == 0}
-    p_holm = _corrected({pair: test.p for pair, test in tests.items()})
-    p_inferior = _corrected({pair: test.p_inferior for pair, test in tests.items()})
+    tests = _against_first(table, scores, _pooled(scores), findings.margin, level)
+    p_holm = _holm_of_known([None if test is None else test.p for test in tests])
+    p_inferior = _holm_of_known([None if test is None else test.p_inferior for test in tests])
     return [
-        _difference(tests[0, j], p_holm[0, j], p_inferior[0, j]) if (0, j) in tests else None
-        for j in range(1, len(scores))
+        None if test is None or p is None or inferior is None else _difference(test, p, inferior)
+        for test, p, inferior in zip(tests, p_holm, p_inferior, strict=True)
     ]
 
 
@@ -95,8 +92,12 @@ def _by_seed(cell: Cell) -> Scores:
 
 def _gains(table: Table, scores: Scores, others: Scores) -> list[float]:
     """The first minus the second over the seeds of both, signed so that positive is better."""
-    sign = -1.0 if table.lower_is_better else 1.0
+    sign = _sign(table)
     return [sign * (scores[seed] - others[seed]) for seed in sorted(scores.keys() & others.keys())]
+
+
+def _sign(table: Table) -> float:
+    return -1.0 if table.lower_is_better else 1.0
 
 
 def _pooled(scores: Sequence[Scores]) -> Spread | None:
@@ -105,39 +106,42 @@ def _pooled(scores: Sequence[Scores]) -> Spread | None:
     return pooled_spread([[own[seed] for seed in sorted(own)] for own in alike])
 
 
-def _tests(table: Table, scores: Sequence[Scores], margin: float, level: float) -> dict[Pair, PairedTest]:
-    """For each pair i < j that shares two seeds the test of j minus i."""
-    pooled = _pooled(scores) if scores else None
-    tests = {}
-    for i, j in combinations(range(len(scores)), 2):
-        spread = pooled if scores[i].keys() == scores[j].keys() == scores[0].keys() else None
-        test = paired_test(_gains(table, scores[j], scores[i]), margin=margin, level=level, pooled=spread)
-        if test is not None:
-            tests[i, j] = test
-    return tests
+def _against_first(
+    table: Table, scores: Sequence[Scores], pooled: Spread | None, margin: float, level: float
+) -> list[PairedTest | None]:
+    """The test of each but the first minus the first; None where they share fewer than two seeds."""
+    return [
+        paired_test(
+            _gains(table, own, scores[0]),
+            margin=margin,
+            level=level,
+            pooled=pooled if own.keys() == scores[0].keys() else None,
+        )
+        for own in scores[1:]
+    ]
 
 
 def _compare(
     table: Table, scores: Sequence[Scores], margin: float, level: float
 ) -> tuple[list[Difference | None], list[int]]:
     """Each configuration's difference from the first, and its place among all."""
-    tests = _tests(table, scores, margin, level)
-    p_holm = _corrected({pair: test.p for pair, test in tests.items()})
-    p_inferior = _corrected({pair: test.p_inferior for pair, test in tests.items() if pair[0] == 0})
+    if not scores:
+        return [], []
+    pooled = _pooled(scores)
+    pairs = all_pairs(scores, pooled, _sign(table), level)
+    tests = _against_first(table, scores, pooled, margin, level)
+    p_inferior = _holm_of_known([None if test is None else test.p_inferior for test in tests])
     differences = [
-        _difference(test, p_holm[0, j], p_inferior[0, j]) if (test := tests.get((0, j))) else None
-        for j in range(len(scores))
+        None if test is None or corrected is None else _difference(test, float(p_holm), corrected)
+        for test, p_holm, corrected in zip(tests, pairs.p_holm_first, p_inferior, strict=True)
     ]
-
-    def worse(item: int, leader: int) -> bool:
-        pair = leader, item
-        return pair in tests and p_holm[pair] < level and tests[pair].mean < 0
-
-    return differences, places(len(scores), worse)
+    return [None, *differences], places(len(scores), pairs.worse)
 
 
-def _corrected(p_values: Mapping[Pair, float]) -> dict[Pair, float]:
-    return dict(zip(p_values, holm(list(p_values.values())), strict=True))
+def _holm_of_known(p_values: Sequence[float | None]) -> list[float | None]:
+    """Holm's correction over those that there are."""
+    corrected = iter(holm([p for p in p_values if p is not None]))
+    return [None if p is None else next(corrected) for p in p_values]
 
 
 def _difference(test: PairedTest, p_holm: float, p_inferior_holm: float) -> Difference:

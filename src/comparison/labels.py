@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from src.comparison.cells import Cell, fields_of
+from src.comparison.cells import Cell
 from src.records.text import show
 
 
@@ -26,7 +26,8 @@ def last_part(key: str) -> str:
 
 
 def _label(cell: Cell, varying: Sequence[str], tuned: Sequence[str], several_methods: bool) -> str:
-    fields = fields_of(cell.spec)
-    details = [f"{last_part(key)} {show(fields[key], 'number')}" for key in varying if fields.get(key) is not None]
+    details = [
+        f"{last_part(key)} {show(cell.fields[key], 'number')}" for key in varying if cell.fields.get(key) is not None
+    ]
     name = cell.full_name if several_methods else cell.name
     return f"{name} ({', '.join([*tuned, *details])})" if tuned or details else name

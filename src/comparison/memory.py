@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
-from src.comparison.cells import Cell, fields_of
+from src.comparison.cells import Cell
 from src.comparison.method import FULL
 from src.comparison.table import Table
 from src.records.record import COUNTED, MEMORY, RunRecord
@@ -96,8 +96,7 @@ def _cost(members: Sequence[tuple[Cell, RunRecord]]) -> MemoryCost:
 
 
 def _setting(cell: Cell, record: RunRecord) -> dict[str, Value]:
-    fields = fields_of(cell.spec)
-    return {**{key: fields.get(key) for key in (*SHAPE, *WITHIN_METHOD)}, "dtype": record.env.get("dtype")}
+    return {**{key: cell.fields.get(key) for key in (*SHAPE, *WITHIN_METHOD)}, "dtype": record.env.get("dtype")}
 
 
 def _shape(cost: MemoryCost) -> tuple[Value, ...]:

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
 
 from src.comparison.cells import Cell
 from src.records.examples import Examples
 from src.records.record import RunRecord
-from src.statistics import Interval, Statistic, bootstrap_intervals
+from src.statistics import Interval, Statistic, bootstrap_jointly
 from src.statistics.bootstrap import Array
-from src.statistics.weighted import exp_of, f1, macro_f1, matthews, mean_of, pearson, ratio, spearman
+from src.statistics.weighted import Jointly, exp_of, f1, macro_f1, matthews, mean_of, pearson, ratio, spearman
 
 ExamplesOf = Callable[[RunRecord], Examples | None]
 BOOTSTRAP_SEED = 0
+# Runs whose examples are held at a time, and examples of all of them, 64 MB.
+MOST_STATISTICS, MOST_ELEMENTS = 1000, 1 << 23
 SCORES: Mapping[str, Callable[[Array, Array], Statistic]] = {
     "accuracy": lambda prediction, target: mean_of((prediction == target).astype(np.float64)),
     "f1": f1,
@@ -42,22 +44,45 @@ def sampling_intervals(
     Examples are resampled jointly: every seed, and every cell, sees the same ones each time. None, None where a seed
     lacks its examples or they do not give the score that its record states.
     """
-    scores = [cell_score(cell, metric, examples_of) for cell in cells]
-    members: dict[int, list[int]] = defaultdict(list)
-    for index, score in enumerate(scores):
-        if score is not None:
-            members[score[1]].append(index)
     result: list[tuple[Interval | None, int | None]] = [(None, None)] * len(cells)
-    for num_examples, indices in members.items():
-        statistics = [score[0] for index in indices if (score := scores[index]) is not None]
-        intervals = bootstrap_intervals(statistics, num_examples, level=level, seed=BOOTSTRAP_SEED)
-        for index, interval in zip(indices, intervals, strict=True):
+    for num_examples, members in _batches(cells, metric, examples_of):
+        intervals = _intervals([statistics for _, statistics in members], num_examples, level)
+        for (index, _), interval in zip(members, intervals, strict=True):
             result[index] = interval, num_examples
     return result
 
 
-def cell_score(cell: Cell, metric: str, examples_of: ExamplesOf) -> tuple[Statistic, int] | None:
-    """Mean over seeds as a function of example weights, and the number of examples."""
+def _batches(
+    cells: Sequence[Cell], metric: str, examples_of: ExamplesOf
+) -> Iterator[tuple[int, list[tuple[int, list[Statistic]]]]]:
+    """Cells with equally many examples, as many at a time as memory is meant to hold; all batches get equal draws."""
+    waiting: dict[int, list[tuple[int, list[Statistic]]]] = defaultdict(list)
+    for index, cell in enumerate(cells):
+        found = cell_statistics(cell, metric, examples_of)
+        if found is None:
+            continue
+        statistics, num_examples = found
+        own = waiting[num_examples]
+        own.append((index, statistics))
+        held = sum(len(each) for _, each in own)
+        if held >= MOST_STATISTICS or held * num_examples > MOST_ELEMENTS:
+            yield num_examples, waiting.pop(num_examples)
+    yield from waiting.items()
+
+
+def _intervals(cells: Sequence[Sequence[Statistic]], num_examples: int, level: float) -> list[Interval | None]:
+    """Of the mean over seeds of each cell."""
+    joint = Jointly([statistic for statistics in cells for statistic in statistics])
+
+    def means(weights: Array) -> list[Array]:
+        by_seed = iter(joint(weights))
+        return [np.mean([next(by_seed) for _ in statistics], axis=0) for statistics in cells]
+
+    return bootstrap_jointly(means, len(cells), num_examples, level=level, seed=BOOTSTRAP_SEED)
+
+
+def cell_statistics(cell: Cell, metric: str, examples_of: ExamplesOf) -> tuple[list[Statistic], int] | None:
+    """The score of each seed as a function of example weights, and the number of examples."""
     statistics: list[Statistic] = []
     sizes: set[int] = set()
     for record in cell.scored:
@@ -68,16 +93,14 @@ def cell_score(cell: Cell, metric: str, examples_of: ExamplesOf) -> tuple[Statis
             return None
         statistics.append(statistic)
         sizes.add(len(examples))
-    if len(sizes) != 1:
-        return None
-    return lambda weights: np.mean([statistic(weights) for statistic in statistics], axis=0), sizes.pop()
+    return (statistics, sizes.pop()) if len(sizes) == 1 else None
 
 
 def statistic_of(metric: str, examples: Examples) -> Statistic | None:
     """The metric as a function of example weights; None where it does not follow from what was kept."""
     columns = examples.columns
     if "tokens" in columns:
-        loss = ratio(columns["loss"], columns["tokens"])
+        loss: Statistic = ratio(columns["loss"], columns["tokens"])
         return {"loss": loss, "perplexity": exp_of(loss)}.get(metric)
     of = SCORES.get(metric)
     return of(columns["prediction"], columns["target"]) if of else None

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from src.comparison.cells import Cell, fields_of, group_cells, varying_fields
+from src.comparison.cells import Cell, group_cells, varying_fields
 from src.comparison.labels import cell_label, configuration_label, last_part
 from src.comparison.method import TOLD_BY_NAME, several_methods
 from src.records.record import RunRecord
@@ -76,7 +76,7 @@ class Table:
     def lower_is_better(self) -> bool:
         return self.metric in LOWER_IS_BETTER
 
-    @property
+    @cached_property
     def cells(self) -> tuple[Cell, ...]:
         """Every cell once, ranked ones first."""
         found = {id(cell): cell for cell in (*self.ranked, *(problem.cell for problem in self.problems))}
@@ -126,8 +126,11 @@ def build_tables(study: Study) -> StudyTable:
 
 def _setting(cell: Cell) -> dict[str, Value]:
     """What has to be equal for two scores to be comparable: base model, data and metric."""
-    fields = fields_of(cell.spec)
-    return {key: fields[key] for key in fields if key.startswith(("model.", "task.")) and key not in FREE_FIELDS}
+    return {
+        key: value
+        for key, value in cell.fields.items()
+        if key.startswith(("model.", "task.")) and key not in FREE_FIELDS
+    }
 
 
 def _names(cell: Cell) -> tuple[str, str, str]:
@@ -208,7 +211,7 @@ def _method_columns(cells: Sequence[Cell]) -> tuple[list[Column], list[Column]]:
         method if several_methods([cell.spec for cell in cells]) else [],
         [
             *([ranks] if any(cell.ranks for cell in cells) else []),
-            *([size] if any("method.size" in fields_of(cell.spec) for cell in cells) else []),
+            *([size] if any("method.size" in cell.fields for cell in cells) else []),
         ],
     )
 
@@ -219,7 +222,7 @@ def _has_targets(cell: Cell) -> bool:
 
 
 def _field(key: str) -> Callable[[Cell], Value]:
-    return lambda cell: fields_of(cell.spec).get(key)
+    return lambda cell: cell.fields.get(key)
 
 
 def _unranked(cell: Cell) -> list[tuple[RunRecord, tuple[str, str]]]:

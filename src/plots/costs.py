@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from statistics import fmean
 
@@ -10,12 +11,14 @@ from matplotlib.axes import Axes
 from src.comparison import Cell, Table
 from src.comparison.findings import Findings
 from src.plots.dodge import side_by_side
-from src.plots.measure import counted, families, family_looks
-from src.plots.scores import parameter_axis, parameter_words
+from src.plots.families import MOST_POINTS, drawn_families, family_looks, others_label, others_words
+from src.plots.measure import counted
+from src.plots.scores import draw_others, parameter_axis, parameter_words
 from src.plots.style import Drawing, finish, new_figure
 from src.records import RunRecord
 
 GB = 10**9
+MERGED = " Each point is the mean over the cells of one size: there are too many to draw each."
 Cost = Callable[[RunRecord], float | None]
 
 
@@ -38,6 +41,7 @@ def time_and_memory(findings: Findings) -> Drawing | None:
         "Time is a cell's equal share of its pack's wall time in training and evaluation. Memory is the peak of the "
         "pack in which a cell trained, with all of its lanes; on a CPU it includes what the process kept of earlier "
         "packs, so it does not compare methods. Points of nearly the same size stand side by side."
+        f"{others_words(table, grey=True)}{MERGED if len(cells) > MOST_POINTS else ''}"
     )
     return finish(figure, "time-and-memory", "Time and memory of each cell", note, caption, legend=axes)
 
@@ -60,19 +64,32 @@ def _mean(cell: Cell, cost: Cost) -> float | None:
 
 
 def _draw_costs(ax: Axes, cells: Sequence[Cell], cost: Cost, table: Table) -> None:
-    names = families(table)
-    sizes = [(f, size) for f in names for size in sorted({c.adapter_parameters or 0 for c in cells if c.family == f})]
+    points = _points(cells, cost)
+    names, looks = drawn_families(table), family_looks(table)
+    order = {family: place for place, family in enumerate(looks)}
+    sizes = sorted({(family, size) for family, size, _ in points}, key=lambda pair: (order[pair[0]], pair[1]))
     places = dict(zip(sizes, side_by_side([size for _, size in sizes]), strict=True))
-    for family, look in family_looks(table).items():
-        own = [cell for cell in cells if cell.family == family]
-        points = [
-            (places[family, cell.adapter_parameters or 0], value)
-            for cell in own
-            if (value := _mean(cell, cost)) is not None
-        ]
-        if points:
-            x, y = zip(*points, strict=True)
-            ax.plot(x, y, label=names[family], alpha=0.8, **look.options(linestyle="none"))
+    for family, name in names.items():
+        own = [(places[family, size], value) for other, size, value in points if other == family]
+        if own:
+            x, y = zip(*own, strict=True)
+            ax.plot(x, y, label=name, alpha=0.8, **looks[family].options(linestyle="none"))
+    others = [(places[family, size], value) for family, size, value in points if family not in names]
+    if others:
+        draw_others(ax, others, others_label(table))
+
+
+def _points(cells: Sequence[Cell], cost: Cost) -> list[tuple[str, int, float]]:
+    """Family, parameters and cost of each cell; of very many cells one mean for each size."""
+    known = [
+        (cell.family, cell.adapter_parameters or 0, value) for cell in cells if (value := _mean(cell, cost)) is not None
+    ]
+    if len(cells) <= MOST_POINTS:
+        return known
+    merged: dict[tuple[str, int], list[float]] = defaultdict(list)
+    for family, size, value in known:
+        merged[family, size].append(value)
+    return [(*at, fmean(values)) for at, values in merged.items()]
 
 
 def _device(cells: Sequence[Cell]) -> str:

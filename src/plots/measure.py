@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 from src.comparison import Cell, Table
 from src.comparison.findings import Contender, Estimate, Findings
-from src.comparison.method import LORA, family_of, full_family_of
-from src.plots.style import Look, looks, spell
+from src.comparison.method import full_family_of
+from src.plots.style import spell
 from src.records import RunRecord
-from src.spec import LETTERS, TEXT_KINDS
+from src.spec import TEXT_KINDS
 from src.statistics.interval import Interval
 
 UNITS = {
@@ -136,33 +136,9 @@ def counted(numbers: Sequence[int], noun: str) -> str:
     return f"{shown} {noun}{'' if high == 1 else 's'}"
 
 
-def families(table: Table) -> dict[str, str]:
-    """What lines and points are told apart by, and how figures write it, with ``LoRA`` where there are other methods:
-    target sets of plain LoRA, small ones first, then its kin, then other methods."""
-    cells = [cell for cell in table.cells if cell.adapted]
-    ordered = sorted(cells, key=lambda cell: (_method_order(cell), _target_order(cell.spec.lora.targets)))
-    write = full_family_of if table.several_methods else family_of
-    return {cell.family: write(cell.spec, spell) for cell in ordered}
-
-
-def family_looks(table: Table) -> dict[str, Look]:
-    """One look for each family, the same in all figures of a table."""
-    return looks(list(families(table)))
-
-
 def spelled_name(cell: Cell) -> str:
     """``LoRA q,v r=8``, ``DoRA q,v r=7``, ``prefix m=16``."""
     return f"{full_family_of(cell.spec, spell)} {cell.size_text}".rstrip()
-
-
-def _method_order(cell: Cell) -> tuple[bool, bool, str]:
-    return not cell.has_lora, cell.method != LORA, cell.method
-
-
-def _target_order(targets: str) -> tuple[bool, int, list[int], str]:
-    known = set(targets) <= set(LETTERS)
-    places = [LETTERS.index(letter) for letter in targets] if known else []
-    return not known, len(targets), places, targets
 
 
 def _loss_unit(table: Table) -> str:

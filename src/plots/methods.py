@@ -10,7 +10,8 @@ from src.comparison.findings import Contender, Estimate, Findings
 from src.comparison.groups import by_rank, plain_lora
 from src.comparison.intrinsic import IntrinsicDimension, intrinsic_dimensions
 from src.comparison.methods import methods_at_one_budget
-from src.plots.measure import axis_label, error_bar, families, family_looks, measure, sample_size, spelled_name
+from src.plots.families import drawn_families, family_looks, others_words
+from src.plots.measure import axis_label, error_bar, measure, sample_size, spelled_name
 from src.plots.scores import bars, parameter_axis, ring
 from src.plots.style import INK, MUTED, PALETTE, Drawing, finish, new_figure
 
@@ -65,7 +66,8 @@ def intrinsic_dimension(findings: Findings) -> Drawing | None:
     ax.set_ylabel(axis_label(findings.table, split))
     note = f"{findings.table.title}; n = {sample_size(drawn, split)}"
     title = f"{split.capitalize()} {findings.table.metric} of random subspaces, and of LoRA by rank"
-    return finish(figure, "intrinsic-dimension", title, note, _caption(dimensions), legend=[ax])
+    caption = f"{_caption(dimensions)}{others_words(findings.table, grey=False)}"
+    return finish(figure, "intrinsic-dimension", title, note, caption, legend=[ax])
 
 
 def _draw_subspaces(ax: Axes, findings: Findings, found: IntrinsicDimension, split: str) -> list[Contender]:
@@ -81,9 +83,10 @@ def _draw_subspaces(ax: Axes, findings: Findings, found: IntrinsicDimension, spl
 
 def _draw_ranks(ax: Axes, findings: Findings, split: str) -> list[Contender]:
     """A line for each target set of plain LoRA, the ranks beside its points."""
-    names, looks = families(findings.table), family_looks(findings.table)
-    drawn: list[Contender] = []
-    for family, line in by_rank(plain_lora(findings.contenders)).items():
+    names, looks = drawn_families(findings.table), family_looks(findings.table)
+    lines, drawn = by_rank(plain_lora(findings.contenders)), list[Contender]()
+    for family in [family for family in lines if family in names]:
+        line = lines[family]
         points = [
             (rank, contender, estimate, number)
             for rank, contender in sorted(line.items())

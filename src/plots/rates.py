@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Container, Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Collection, Mapping, Sequence
 from statistics import quantiles
 
 from matplotlib.axes import Axes
@@ -12,7 +12,8 @@ from matplotlib.ticker import NullLocator
 
 from src.comparison import Cell, Table
 from src.comparison.findings import Findings
-from src.plots.measure import axis_label, counted, examples_of, families
+from src.plots.families import drawn_families, others_words, thinned
+from src.plots.measure import axis_label, counted, examples_of
 from src.plots.style import INK, Drawing, Look, finish, looks, new_panels, plot_middle
 from src.spec import UNFROZEN
 
@@ -20,6 +21,7 @@ Curve = Mapping[float, Cell]
 # Family, what it is sorted by, and how its size is written.
 Configuration = tuple[str, tuple[float, float], str]
 MOST_CURVES = 6  # in one panel
+MOST_SIZES, MOST_RATES, MOST_TICKS = 12, 60, 12
 FENCE = 3  # interquartile ranges, Tukey's outer fence
 FEWEST_FOR_A_FENCE = 8
 BEYOND = " A triangle at the edge is a score beyond the axis: outside Tukey's outer fence (3 interquartile ranges)."
@@ -29,7 +31,9 @@ def score_by_learning_rate(findings: Findings) -> Drawing | None:
     """Validation score by learning rate, a panel for each target set or method; None where only one rate was tried."""
     table = findings.table
     cells = [*table.ranked, *(problem.cell for problem in table.problems if not problem.cell.scored)]
-    curves = _curves(cells)
+    chosen = {id(contender.choice.cell) for contender in findings.contenders}
+    every = _curves(cells)
+    curves = _legible(table, every, chosen)
     rates = sorted({rate for curve in curves.values() for rate in curve})
     if len(rates) < 2:
         return None
@@ -38,7 +42,7 @@ def score_by_learning_rate(findings: Findings) -> Drawing | None:
     figure, axes = new_panels(len(panels), sharey=True)
     styles = looks(list(dict.fromkeys(label for panel in panels.values() for label in panel)))
     for ax, (name, panel) in zip(axes, panels.items(), strict=True):
-        _draw_panel(ax, panel, styles, {id(contender.choice.cell) for contender in findings.contenders}, fence)
+        _draw_panel(ax, panel, styles, chosen, fence)
         ax.set_title(name, loc="left")
         _rate_axis(ax, rates)
     label = figure.supylabel(axis_label(table, "validation"), fontsize=9.5)
@@ -48,7 +52,7 @@ def score_by_learning_rate(findings: Findings) -> Drawing | None:
     caption = (
         "A ring marks the learning rate that was chosen. Bars reach from the worst to the best seed. A cross at the "
         'bottom is a learning rate at which no seed has come to a score; "Not ranked" says why.'
-        f"{BEYOND if fence else ''}"
+        f"{BEYOND if fence else ''}{others_words(table, grey=False)}{_left_out(every)}"
     )
     title = f"Validation {table.metric} against learning rate"
     drawing = finish(figure, "score-by-learning-rate", title, f"{table.title}; n = {size}", caption, legend=axes)
@@ -66,9 +70,28 @@ def _curves(cells: Sequence[Cell]) -> dict[Configuration, dict[float, Cell]]:
     return curves
 
 
+def _legible(
+    table: Table, curves: Mapping[Configuration, Curve], chosen: Collection[int]
+) -> dict[Configuration, dict[float, Cell]]:
+    """Of very many families the best, of very many sizes and learning rates some at even distances."""
+    sizes = {family: [key for key in sorted(curves) if key[0] == family] for family in drawn_families(table)}
+    kept = {}
+    for key in [key for own in sizes.values() for key in thinned(own, MOST_SIZES)]:
+        rates = set(thinned(sorted(curves[key]), MOST_RATES))
+        kept[key] = {rate: cell for rate, cell in curves[key].items() if rate in rates or id(cell) in chosen}
+    return kept
+
+
+def _left_out(curves: Mapping[Configuration, Curve]) -> str:
+    sizes = max(Counter(family for family, _, _ in curves).values())
+    parts = [f"{MOST_SIZES} sizes"] * (sizes > MOST_SIZES)
+    parts += [f"{MOST_RATES} learning rates"] * (max(map(len, curves.values())) > MOST_RATES)
+    return f" Of more than {' or '.join(parts)} some are left out (table.csv has all)." if parts else ""
+
+
 def _panels(table: Table, curves: Mapping[Configuration, Curve]) -> dict[str, dict[str, Curve]]:
     """Curves by label: a panel for each family, or a single one where each family has one size, as at one budget."""
-    names = families(table)
+    names = drawn_families(table)
     panels: dict[str, dict[str, Curve]] = {family: {} for family in names}
     for (family, _, size), curve in sorted(curves.items(), key=lambda item: item[0]):
         panels[family][size] = curve
@@ -103,7 +126,7 @@ def _draw_panel(
     ax: Axes,
     curves: Mapping[str, Curve],
     styles: Mapping[str, Look],
-    chosen: Container[int],
+    chosen: Collection[int],
     fence: tuple[float, float] | None,
 ) -> None:
     if fence:
@@ -138,6 +161,8 @@ def _spread(curve: Curve) -> list[list[float]]:
 
 def _rate_axis(ax: Axes, rates: Sequence[float]) -> None:
     ax.set_xscale("log")
+    ax.set_xlabel("learning rate")
+    if len(rates) > MOST_TICKS:
+        return
     ax.set_xticks(rates, [f"{rate:g}" for rate in rates], rotation=0 if len(rates) < 5 else 40)
     ax.xaxis.set_minor_locator(NullLocator())
-    ax.set_xlabel("learning rate")

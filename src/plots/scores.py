@@ -12,10 +12,20 @@ from src.comparison.findings import Contender, Estimate, Findings
 from src.comparison.groups import at_one_budget, by_rank
 from src.comparison.table import Table
 from src.plots.dodge import side_by_side
-from src.plots.measure import Measured, error_bar, families, family_looks, measure
+from src.plots.families import (
+    OTHER,
+    drawn_families,
+    families,
+    family_looks,
+    others_label,
+    others_words,
+    thinned,
+)
+from src.plots.measure import Measured, error_bar, measure
 from src.plots.style import INK, MUTED, Drawing, finish, new_figure
 
 Point = tuple[Contender, Estimate]
+MOST_BARS, MOST_TICKS = 24, 16
 NEAR = 0.1  # of an axis' length, within which two labels would overlap
 PLACE = (
     "The number before the label is the place; configurations that the data do not separate from the leader of their "
@@ -26,13 +36,15 @@ PLACE = (
 def score_by_parameters(findings: Findings) -> Drawing | None:
     """Every configuration by its trained parameters, with the Pareto front; None where all have equally many."""
     measured = measure(findings)
-    points = _sized(measured)
-    if len({_parameters(contender) for contender, _ in points}) < 2:
+    every = _sized(measured)
+    if len({_parameters(contender) for contender, _ in every}) < 2:
         return None
+    front = pareto_front(every, findings.table.lower_is_better)
+    points = _legible(every, front)
     figure, (ax,) = new_figure()
     places = _places(measured, points)
     _scatter(ax, measured, points, places)
-    _draw_front(ax, pareto_front(points, findings.table.lower_is_better), places)
+    _draw_front(ax, front, places)
     draw_baseline(ax, measured)
     words = parameter_words(findings.table)
     parameter_axis(ax, [_parameters(contender) for contender, _ in points], words)
@@ -41,7 +53,7 @@ def score_by_parameters(findings: Findings) -> Drawing | None:
     caption = (
         "Each point is one configuration at the learning rate that validation chose. The dashed line is the Pareto "
         "front: nothing with fewer parameters has a better mean. Points of nearly the same size stand side by side. "
-        f"{measured.interval_words}"
+        f"{measured.interval_words}{others_words(findings.table, grey=True)}{_thinned_words(every, points)}"
     )
     return finish(figure, "score-by-parameters", title, measured.note(), caption, legend=[ax])
 
@@ -50,7 +62,7 @@ def score_by_rank(findings: Findings) -> Drawing | None:
     """One line for each target set of each method that has ranks; None where there is one rank only."""
     measured = measure(findings)
     found = by_rank(measured.contenders)
-    names, looks = families(findings.table), family_looks(findings.table)
+    names, looks = drawn_families(findings.table), family_looks(findings.table)
     lines = {family: found[family] for family in names if family in found}
     ranks = sorted({rank for line in lines.values() for rank in line})
     if max(map(len, lines.values()), default=0) < 2:
@@ -77,8 +89,8 @@ def matrices_at_budget(findings: Findings) -> Drawing | None:
     if len({contender.choice.cell.spec.lora.targets for contender in members}) < 2:
         return None
     rows = [(contender, measured.estimate(contender)) for contender in members]
-    best_first = sorted(rows, key=lambda row: row[1].mean, reverse=not findings.table.lower_is_better)
-    figure, (ax,) = new_figure(height=0.7 + 0.3 * len(rows))
+    best_first = sorted(rows, key=lambda row: row[1].mean, reverse=not findings.table.lower_is_better)[:MOST_BARS]
+    figure, (ax,) = new_figure(height=0.7 + 0.3 * len(best_first))
     looks = family_looks(findings.table)
     for y, (contender, estimate) in enumerate(best_first):
         look = looks[contender.choice.cell.family]
@@ -93,9 +105,10 @@ def matrices_at_budget(findings: Findings) -> Drawing | None:
     given = any(contender.choice.cell.spec.lora.budget is not None for contender, _ in rows)
     size = f"at most {budget:,d} adapter parameters" if given else f"{budget:,d} adapter parameters each"
     title = f"Which matrices: {size}"
+    cut = f" The best {MOST_BARS} of {len(rows)} target sets are drawn." if len(rows) > MOST_BARS else ""
     caption = (
         f"The same number of adapter parameters, spent on different matrices. {PLACE if findings.tested else ''}"
-        f"{measured.interval_words}"
+        f"{measured.interval_words}{cut}"
     )
     return finish(figure, "matrices", title, measured.note(), caption, legend=[ax])
 
@@ -128,8 +141,10 @@ def parameter_axis(ax: Axes, values: Sequence[int], words: str = "adapter parame
 
 
 def rank_axis(ax: Axes, ranks: Sequence[int]) -> None:
-    """Powers of two, with ticks at the ranks that were run; of two that are close the larger has the label."""
+    """Powers of two, with ticks at the ranks that were run, of very many at powers of two; of two that are close the
+    larger has the label."""
     ax.set_xscale("log", base=2)
+    ranks = [rank for rank in ranks if len(ranks) <= MOST_TICKS or rank & (rank - 1) == 0]
     nexts = [*ranks[1:], math.inf]
     labels = [str(rank) if following >= 1.8 * rank else "" for rank, following in zip(ranks, nexts, strict=True)]
     ax.set_xticks(ranks, labels)
@@ -158,18 +173,39 @@ def _parameters(contender: Contender) -> int:
 
 def _places(measured: Measured, points: Sequence[Point]) -> dict[int, float]:
     """x by the contender's id; equal sizes in the order of the legend."""
-    order = list(families(measured.findings.table))
-    contenders = sorted((contender for contender, _ in points), key=lambda c: order.index(c.choice.cell.family))
+    order = {family: place for place, family in enumerate(families(measured.findings.table))}
+    contenders = sorted((contender for contender, _ in points), key=lambda c: order[c.choice.cell.family])
     return dict(zip(map(id, contenders), side_by_side([_parameters(c) for c in contenders]), strict=True))
 
 
 def _scatter(ax: Axes, measured: Measured, points: Sequence[Point], places: Mapping[int, float]) -> None:
-    looks, names = family_looks(measured.findings.table), families(measured.findings.table)
-    for family, look in looks.items():
+    looks, names = family_looks(measured.findings.table), drawn_families(measured.findings.table)
+    for family, name in names.items():
         own = [point for point in points if point[0].choice.cell.family == family]
         if own:
             x = [places[id(contender)] for contender, _ in own]
-            bars(ax, x, [e for _, e in own], label=names[family], **look.options(linestyle="none"))
+            bars(ax, x, [e for _, e in own], label=name, **looks[family].options(linestyle="none"))
+    others = [(places[id(c)], e.mean) for c, e in points if c.choice.cell.family not in names]
+    if others:
+        draw_others(ax, others, others_label(measured.findings.table))
+
+
+def draw_others(ax: Axes, points: Sequence[tuple[float, float]], label: str) -> None:
+    """Points without a look of their own, behind those that have one."""
+    x, y = zip(*points, strict=True)
+    ax.plot(x, y, label=label, zorder=1, **OTHER.options())
+
+
+def _legible(points: Sequence[Point], front: Sequence[Point]) -> list[Point]:
+    """The front, and of very many others some at even distances in the order of merit."""
+    shown = {id(contender) for contender, _ in (*thinned(points), *front)}
+    return [point for point in points if id(point[0]) in shown]
+
+
+def _thinned_words(points: Sequence[Point], shown: Sequence[Point]) -> str:
+    if len(shown) == len(points):
+        return ""
+    return f" {len(shown):,d} of {len(points):,d} configurations are drawn: the front and others at even distances."
 
 
 def bars(ax: Axes, x: Sequence[float], estimates: Sequence[Estimate], **options: object) -> None:
@@ -216,7 +252,8 @@ def _rank_caption(measured: Measured) -> str:
             f" A ring marks the smallest rank of a target set that is shown to be within {findings.margin:g} of the "
             "best of all."
         )
-    return f"Each point is at the learning rate that validation chose.{marked} {measured.interval_words}"
+    words = f"Each point is at the learning rate that validation chose.{marked} {measured.interval_words}"
+    return f"{words}{others_words(findings.table, grey=False)}"
 
 
 def _row_label(findings: Findings, contender: Contender) -> str:

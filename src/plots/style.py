@@ -140,7 +140,7 @@ def _legend(figure: Figure, axes: Sequence[Axes]) -> Legend | None:
     entries = {label: handle for pair in handles for handle, label in zip(*pair, strict=True)}
     if not entries:
         return None
-    entries = {label: entries[label] for label in sorted(entries, key=REFERENCES.__contains__)}
+    entries = {label: entries[label] for label in sorted(entries, key=lambda e: e in REFERENCES or " other " in e)}
     widths = [0.62 + 0.072 * len(label) for label in entries]  # inches: handle, gaps, and letters of the legend's size
     room = WIDTH - 0.2
     columns = next(n for n in range(len(widths), 0, -1) if n == 1 or _width(widths, n) <= room)

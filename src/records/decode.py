@@ -1,18 +1,34 @@
-"""JSON values to frozen dataclasses, checked against their type hints."""
+"""JSON values to frozen dataclasses, checked against their type hints.
+
+A type's hints are looked at once and become a function; a study has thousands of records of one type.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 import math
 import types
+from collections.abc import Callable
 from functools import cache
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from src.spec import FrozenMap
 
+Decoder = Callable[[Any], Any]
+
 
 class DecodeError(ValueError):
     """A JSON value does not fit the type it is read as; the message names the field."""
+
+
+class _MisfitError(Exception):
+    """A `DecodeError` on its way up, where each level adds its name: ``.lora``, ``[0]``."""
+
+    def __init__(self, clause: str, where: str = "") -> None:
+        self.clause, self.where = clause, where
+
+    def inside(self, part: str) -> _MisfitError:
+        return _MisfitError(self.clause, f"{part}{self.where}")
 
 
 def decode(kind: Any, value: Any, where: str = "") -> Any:
@@ -27,67 +43,132 @@ def decode(kind: Any, value: Any, where: str = "") -> Any:
     Raises:
         DecodeError: unknown or missing field, wrong type, or a number that is not finite.
     """
-    if kind is Any:
-        return value
-    if dataclasses.is_dataclass(kind):
-        return _decode_object(kind, value, where)
-    origin = get_origin(kind)
-    if origin in (Union, types.UnionType):
-        return _decode_union(kind, value, where)
-    if origin in (dict, FrozenMap):
-        _expect(isinstance(value, dict), kind, value, where)
-        items = {key: decode(get_args(kind)[-1], item, f"{where}.{key}") for key, item in value.items()}
-        return FrozenMap(items) if origin is FrozenMap else items
-    if origin is tuple:
-        _expect(isinstance(value, list), kind, value, where)
-        return tuple(decode(get_args(kind)[0], item, f"{where}[{i}]") for i, item in enumerate(value))
-    good = value in get_args(kind) if origin is Literal else _is_scalar(kind, value)
-    return _expect(good, kind, value, where)
+    try:
+        return _decoder(kind)(value)
+    except _MisfitError as error:
+        name = f"{where}{error.where}".removeprefix(".")
+        raise DecodeError(f"{name or 'the document'} {error.clause}") from None
 
 
 @cache
-def _hints(kind: Any) -> dict[str, Any]:
-    return get_type_hints(kind)
+def _decoder(kind: Any) -> Decoder:
+    if kind is Any:
+        return lambda value: value
+    if dataclasses.is_dataclass(kind):
+        return _object_decoder(kind)
+    origin, arguments = get_origin(kind), get_args(kind)
+    if origin in (Union, types.UnionType):
+        return _union_decoder(kind)
+    if origin in (dict, FrozenMap):
+        return _map_decoder(kind, _decoder(arguments[-1]), origin)
+    if origin is tuple:
+        return _tuple_decoder(kind, _decoder(arguments[0]))
+    return _checked(kind, arguments.__contains__ if origin is Literal else _scalar_test(kind))
 
 
-def _decode_object(kind: Any, value: Any, where: str) -> Any:
-    _expect(isinstance(value, dict), kind, value, where)
-    prefix = f"{where}." if where else ""
-    fields = {f.name: f for f in dataclasses.fields(kind)}
-    for name in value:
-        if name not in fields:
-            raise DecodeError(f"{prefix}{name} is not a known field")
-    for name, f in fields.items():
-        required = f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING
-        if required and name not in value:
-            raise DecodeError(f"{prefix}{name} is missing")
-    hints = _hints(kind)
-    return kind(**{name: decode(hints[name], item, f"{prefix}{name}") for name, item in value.items()})
+def _object_decoder(kind: Any) -> Decoder:
+    hints = get_type_hints(kind)
+    decoders = {f.name: _decoder(hints[f.name]) for f in dataclasses.fields(kind)}
+    required = [
+        f.name
+        for f in dataclasses.fields(kind)
+        if f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING
+    ]
+
+    def decode_object(value: Any) -> Any:
+        if not isinstance(value, dict):
+            raise _misfit(kind, value)
+        for name in value:
+            if name not in decoders:
+                raise _MisfitError("is not a known field", f".{name}")
+        for name in required:
+            if name not in value:
+                raise _MisfitError("is missing", f".{name}")
+        return kind(**_items(decoders, value))
+
+    return decode_object
 
 
-def _decode_union(kind: Any, value: Any, where: str) -> Any:
+def _items(decoders: dict[str, Decoder], value: dict[str, Any]) -> dict[str, Any]:
+    fields = {}
+    for name, item in value.items():
+        try:
+            fields[name] = decoders[name](item)
+        except _MisfitError as error:
+            raise error.inside(f".{name}") from None
+    return fields
+
+
+def _map_decoder(kind: Any, decoder: Decoder, made: type[dict[str, Any]]) -> Decoder:
+    def decode_map(value: Any) -> Any:
+        if not isinstance(value, dict):
+            raise _misfit(kind, value)
+        items = {}
+        for key, item in value.items():
+            try:
+                items[key] = decoder(item)
+            except _MisfitError as error:
+                raise error.inside(f".{key}") from None
+        return items if made is dict else made(items)
+
+    return decode_map
+
+
+def _tuple_decoder(kind: Any, decoder: Decoder) -> Decoder:
+    def decode_tuple(value: Any) -> Any:
+        if not isinstance(value, list):
+            raise _misfit(kind, value)
+        items = []
+        for place, item in enumerate(value):
+            try:
+                items.append(decoder(item))
+            except _MisfitError as error:
+                raise error.inside(f"[{place}]") from None
+        return tuple(items)
+
+    return decode_tuple
+
+
+def _union_decoder(kind: Any) -> Decoder:
+    """Of None with one other type, whatever it is, or of scalars."""
     options = get_args(kind)
-    if value is None and type(None) in options:
-        return None
     others = [option for option in options if option is not type(None)]
+    optional = len(others) < len(options)
     if len(others) == 1:
-        return decode(others[0], value, where)
-    return _expect(any(_is_scalar(option, value) for option in others), kind, value, where)
+        decoder = _decoder(others[0])
+    else:
+        tests = [_scalar_test(option) for option in others]
+        decoder = _checked(kind, lambda value: any(test(value) for test in tests))
+    return (lambda value: None if value is None else decoder(value)) if optional else decoder
 
 
-def _is_scalar(kind: Any, value: Any) -> bool:
-    if kind is bool or isinstance(value, bool):
-        return kind is bool and isinstance(value, bool)
-    if kind is float:  # JSON writers may drop the fraction of a whole number
-        return isinstance(value, int) or (isinstance(value, float) and math.isfinite(value))
-    return isinstance(value, kind)
+def _checked(kind: Any, good: Callable[[Any], bool]) -> Decoder:
+    def decode_scalar(value: Any) -> Any:
+        if not good(value):
+            raise _misfit(kind, value)
+        return value
+
+    return decode_scalar
 
 
-def _expect(good: bool, kind: Any, value: Any, where: str) -> Any:
-    if not good:
-        name = getattr(kind, "__name__", str(kind)) if get_origin(kind) is None else str(kind)
-        raise DecodeError(f"{where or 'the document'} is {_brief(value)}, not {name}")
-    return value
+def _scalar_test(kind: Any) -> Callable[[Any], bool]:
+    if kind is bool:
+        return lambda value: isinstance(value, bool)
+    if kind is float:
+        return _is_number
+    return lambda value: isinstance(value, kind) and not isinstance(value, bool)
+
+
+def _is_number(value: Any) -> bool:
+    """JSON writers may drop the fraction of a whole number."""
+    if isinstance(value, float):
+        return math.isfinite(value)
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _misfit(kind: Any, value: Any) -> _MisfitError:
+    name = getattr(kind, "__name__", str(kind)) if get_origin(kind) is None else str(kind)
+    return _MisfitError(f"is {_brief(value)}, not {name}")
 
 
 def _brief(value: Any) -> str:

@@ -10,6 +10,7 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -165,6 +166,10 @@ class RunRecord:
         """Raises:
         DecodeError: `spec` is not a RunSpec; cannot happen to a record that `read_record` returned.
         """
+        return self._decoded
+
+    @cached_property
+    def _decoded(self) -> RunSpec:
         spec: RunSpec = decode(RunSpec, self.spec, "spec")
         return spec
 

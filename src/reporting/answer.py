@@ -10,7 +10,9 @@ from src.comparison.findings import Contender, Findings
 from src.comparison.table import StudyTable, Table
 from src.records.text import show
 from src.reporting.methods import intrinsic_dimension, one_budget
-from src.reporting.verdict import distance_from_best, one_budget_for_all, scores, what_rank, which_matrices
+from src.reporting.verdict import distance_from_best, first_few, one_budget_for_all, scores, what_rank, which_matrices
+
+MOST_PASSED_OVER = 5
 
 
 def answer(findings: Sequence[Findings], study: StudyTable) -> list[str]:
@@ -93,19 +95,25 @@ def _learning_rates(findings: Findings) -> list[str]:
     for edge in ("highest", "lowest"):
         names = [findings.table.name(c.cell) for c in choices if c.at_edge == edge]
         if names:
-            listed = ", ".join(dict.fromkeys(names))
+            listed = ", ".join(first_few(list(dict.fromkeys(names))))
             sentences.append(f"The best learning rate is the {edge} of those tried for {listed}: widen the grid.")
     return sentences
 
 
 def _passed_over(findings: Findings, best: Contender) -> list[str]:
     table, cell_of_best = findings.table, best.choice.cell
-    return [
-        f"{table.label(cell)} has validation {show(cell.validation, 'score')} on {cell.seeds} seeds and was passed "
-        "over, because not all of its seeds completed."
+    better = [
+        cell
         for cell in table.ranked
         if cell.adapted and not cell.whole and cell_of_best.whole and behind(table, cell, cell_of_best) < 0
     ]
+    sentences = [
+        f"{table.label(cell)} has validation {show(cell.validation, 'score')} on {cell.seeds} seeds and was passed "
+        "over, because not all of its seeds completed."
+        for cell in better[:MOST_PASSED_OVER]
+    ]
+    more = len(better) - len(sentences)
+    return [*sentences, *([f"{more} more were passed over for the same reason."] if more > 0 else [])]
 
 
 def _seeds(findings: Findings) -> list[str]:

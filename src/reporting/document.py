@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from src.records.text import MISSING
+
+# A page of more is slow to open and read by nobody to its end.
+MOST_ROWS = 200
 
 
 @dataclass(frozen=True)
@@ -113,6 +116,14 @@ def without_empty(full: Grid) -> Grid:
     rows = [[row[place] for place in kept] for row in full.rows]
     text_columns = sum(place < full.text_columns for place in kept)
     return grid([full.columns[place] for place in kept], rows, text_columns, full.caption)
+
+
+def shortened(full: Grid, file: str) -> Grid:
+    """The first rows of very many, and a sentence on where the others are."""
+    if len(full.rows) <= MOST_ROWS:
+        return full
+    told = f"The first {MOST_ROWS} of {len(full.rows):,d} rows; {file} has all."
+    return replace(full, rows=full.rows[:MOST_ROWS], caption=f"{told} {full.caption}".rstrip())
 
 
 def gallery(pictures: Sequence[Picture]) -> list[Block]:

@@ -16,6 +16,7 @@ from src.records.atomic import write_bytes_atomic
 from src.records.record import RunRecord
 from src.reporting.material import Material
 from src.reporting.sections.memory import memory_rows
+from src.reporting.sections.problems import COLUMNS, is_cut, problem_rows
 from src.reporting.tables import guard, table_rows
 from src.statistics.interval import Interval
 
@@ -39,6 +40,12 @@ def write_frames(material: Material) -> None:
     dimensions = intrinsic_frame(material.findings)
     if len(dimensions):
         frames["intrinsic_dimension"] = dimensions
+    problems = problem_rows(material)
+    if is_cut(problems):
+        frames["not_ranked"] = typed([dict(zip(COLUMNS, row, strict=True)) for row in problems])
+    else:
+        for suffix in ("csv", "parquet"):
+            (material.paths.report / f"not_ranked.{suffix}").unlink(missing_ok=True)
     for name, table in material.analysis.items():
         frames[name] = typed(table.rows(), list(table.columns))
     for name, frame in frames.items():

@@ -14,7 +14,7 @@ from src.reporting.sections.beside_paper import paper_section
 from src.reporting.sections.costs import cost_section
 from src.reporting.sections.intrinsic import intrinsic_section
 from src.reporting.sections.methods import method_section
-from src.reporting.sections.problems import figure_failures, problem_section
+from src.reporting.sections.problems import figure_failures, is_cut, problem_rows, problem_section
 from src.reporting.sections.reproduce import reproduce_section
 from src.reporting.sections.scores import score_sections
 
@@ -68,5 +68,7 @@ def _files(material: Material) -> Grid:
         rows.append(("memory.csv, memory.parquet", "memory and checkpoint of each configuration, part by part"))
     if any(map(intrinsic_dimensions, material.findings)):
         rows.append(("intrinsic_dimension.csv, intrinsic_dimension.parquet", "scores by d, and the d90 that follows"))
+    if is_cut(problem_rows(material)):
+        rows.append(("not_ranked.csv, not_ranked.parquet", "every run that is not ranked, with its cause"))
     rows += [(f"{name}.csv, {name}.parquet", table.about) for name, table in material.analysis.items()]
     return grid(("file", "what it holds"), rows, text_columns=2)

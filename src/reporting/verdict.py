@@ -154,9 +154,15 @@ def _listed(findings: Findings, contenders: Sequence[Contender]) -> str:
         for cell in cells:
             ranks[_family(findings, cell)].append(cell.rank or 0)
         names = [f"{family} (r={', '.join(map(str, sorted(values)))})" for family, values in ranks.items()]
-    if len(names) > MOST_LISTED:
-        names = [*names[:MOST_LISTED], f"{len(names) - MOST_LISTED} more"]
+    names = first_few(names)
     return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
+
+
+def first_few(names: Sequence[str]) -> list[str]:
+    """At most MOST_LISTED of them, and how many more there are."""
+    if len(names) <= MOST_LISTED:
+        return list(names)
+    return [*names[:MOST_LISTED], f"{len(names) - MOST_LISTED} more"]
 
 
 def _by_target_set(findings: Findings) -> str:
@@ -165,12 +171,14 @@ def _by_target_set(findings: Findings) -> str:
     families = {cell.family: _family(findings, cell) for cell in cells if cell.has_lora}
     if len(families) == 1:
         return ""
+    if len(families) > MOST_LISTED:
+        families = {family: families[family] for family in sorted(families, key=lambda f: f not in findings.sufficient)}
     names = []
     for family, written in families.items():
         shown = findings.sufficient.get(family)
         itself = " (the best itself)" if shown and not shown.difference else ""
         names.append(f"{shown.label}{itself}" if shown else f"{written} none shown")
-    return f"; by {'method and ' if findings.table.several_methods else ''}target set: {', '.join(names)}"
+    return f"; by {'method and ' if findings.table.several_methods else ''}target set: {', '.join(first_few(names))}"
 
 
 def _family(findings: Findings, cell: Cell) -> str:

@@ -24,27 +24,47 @@ LEAST_DEFINED = 0.95
 def bootstrap_intervals(
     statistics: Sequence[Statistic], num_examples: int, *, level: float, seed: int, resamples: int = RESAMPLES
 ) -> list[Interval | None]:
-    """Percentile intervals (Efron 1979), one for each statistic.
+    """`bootstrap_jointly` of statistics that have nothing to share but the resamples."""
+
+    def scores(weights: Array) -> list[Array]:
+        return [statistic(weights) for statistic in statistics]
+
+    return bootstrap_jointly(scores, len(statistics), num_examples, level=level, seed=seed, resamples=resamples)
+
+
+def bootstrap_jointly(
+    scores: Callable[[Array], Sequence[Array]],
+    num_scores: int,
+    num_examples: int,
+    *,
+    level: float,
+    seed: int,
+    resamples: int = RESAMPLES,
+) -> list[Interval | None]:
+    """Percentile intervals (Efron 1979), one for each score.
 
     scipy.stats.bootstrap draws and gathers anew for each statistic; here one draw serves all of them, and sums over
     examples become matrix products.
 
     Args:
+        scores: of weights [b, n] as many arrays [b] as `num_scores`.
         num_examples: n.
         level: of the error, 0.05 for a 95 % interval.
         seed: of the draw.
 
     Returns:
-        None with fewer than two examples, or where more than one resample in 20 leaves the statistic undefined.
+        None with fewer than two examples, or where more than one resample in 20 leaves the score undefined.
     """
     if num_examples < 2:
-        return [None] * len(statistics)
+        return [None] * num_scores
     generator = np.random.default_rng(seed)
-    values: list[list[Array]] = [[] for _ in statistics]
+    values = np.empty((num_scores, resamples))
+    filled = 0
     for weights in _resamples(generator, num_examples, resamples):
-        for own, statistic in zip(values, statistics, strict=True):
-            own.append(statistic(weights))
-    return [_percentiles(np.concatenate(own), level) for own in values]
+        for row, score in zip(values, scores(weights), strict=True):
+            row[filled : filled + len(weights)] = score
+        filled += len(weights)
+    return [_percentiles(own, level) for own in values]
 
 
 def _resamples(generator: np.random.Generator, num_examples: int, resamples: int) -> Iterator[Array]:

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 import numpy as np
+import numpy.typing as npt
+
+Array = npt.NDArray[np.float64]
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
@@ -24,6 +27,25 @@ def holm(p_values: Sequence[float]) -> list[float]:
     adjusted = np.empty_like(p)
     adjusted[order] = steps
     return [float(value) for value in adjusted]
+
+
+class HolmFamily:
+    """`holm` of very many p values, which are then looked up: equal ones have equal adjusted values.
+
+    Args:
+        p_values: [m], in [0, 1].
+    """
+
+    def __init__(self, p_values: Array) -> None:
+        self._sorted = np.sort(p_values)
+        steps = self._sorted * np.arange(len(p_values), 0, -1)
+        np.maximum.accumulate(steps, out=steps)
+        self._adjusted = np.minimum(1.0, steps, out=steps)
+
+    def adjusted(self, p_values: Array) -> Array:
+        """Adjusted values [k] of members of the family [k]."""
+        found: Array = self._adjusted[np.searchsorted(self._sorted, p_values)]
+        return found
 
 
 def places(count: int, worse: Callable[[int, int], bool]) -> list[int]:

@@ -13,7 +13,7 @@ from matplotlib.container import ErrorbarContainer
 from matplotlib.markers import CARETDOWN
 
 from src.plots.dodge import side_by_side
-from src.plots.measure import families, family_looks
+from src.plots.families import families, family_looks
 from src.plots.methods import intrinsic_dimension, methods_at_budget
 from src.plots.rates import score_by_learning_rate
 from src.plots.scores import matrices_at_budget, score_by_parameters, score_by_rank

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Sequence
 
 from src.comparison.table import Table
 from src.records.record import RunRecord
 from src.records.text import one_line
-from src.reporting.document import Block, Bullets, Paragraph, Section, grid
+from src.reporting.document import MOST_ROWS, Block, Bullets, Paragraph, Section, grid
 from src.reporting.material import Material, cells_of
 
 COLUMNS = ("run", "status", "cause")
@@ -15,20 +16,49 @@ COLUMNS = ("run", "status", "cause")
 
 def problem_section(material: Material) -> Section:
     """Never empty: that everything completed is worth a sentence."""
+    rows = problem_rows(material)
+    blocks: list[Block] = []
+    if rows:
+        blocks.append(grid(COLUMNS, _few_of_each(rows), text_columns=3, caption=_cut(rows)))
+    elif material.study.records:
+        blocks.append(Paragraph("Every run that was started has completed, with a validation score."))
+    if material.no_examples:
+        blocks.append(Paragraph(_no_examples(material.no_examples)))
+    return Section("Not ranked", "not-ranked", tuple(blocks or [Paragraph("No run was started.")]))
+
+
+def problem_rows(material: Material) -> list[list[str]]:
+    """By COLUMNS, all of them."""
     rows = [row for findings in material.findings for row in _table_rows(findings.table)]
     rows += [[str(skipped.path), "not read", one_line(skipped.reason)] for skipped in material.tables.skipped]
     rows += [
         [run, "no record", "running now, or stopped before its end; the same command continues it"]
         for run in material.tables.unfinished
     ]
-    blocks: list[Block] = []
-    if rows:
-        blocks.append(grid(COLUMNS, rows, text_columns=3))
-    elif material.study.records:
-        blocks.append(Paragraph("Every run that was started has completed, with a validation score."))
-    if material.no_examples:
-        blocks.append(Paragraph(_no_examples(material.no_examples)))
-    return Section("Not ranked", "not-ranked", tuple(blocks or [Paragraph("No run was started.")]))
+    return rows
+
+
+def is_cut(rows: Sequence[list[str]]) -> bool:
+    """Whether the page shows only some of the rows, and a file of their own holds all."""
+    return len(rows) > MOST_ROWS
+
+
+def _few_of_each(rows: Sequence[list[str]]) -> list[list[str]]:
+    """Of very many the first of each status, so that none hides another."""
+    if not is_cut(rows):
+        return list(rows)
+    most, seen, kept = max(1, MOST_ROWS // len({row[1] for row in rows})), Counter[str](), []
+    for row in rows:
+        seen[row[1]] += 1
+        kept += [row] if seen[row[1]] <= most else []
+    return kept
+
+
+def _cut(rows: Sequence[list[str]]) -> str:
+    if not is_cut(rows):
+        return ""
+    counts = ", ".join(f"{number:,d} {status}" for status, number in Counter(row[1] for row in rows).most_common())
+    return f"The first of each status, of {len(rows):,d} rows ({counts}); not_ranked.csv has all."
 
 
 def figure_failures(failures: tuple[str, ...]) -> list[Block]:

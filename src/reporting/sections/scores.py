@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from src.comparison.findings import Contender, Difference, Findings
 from src.comparison.further import further_metrics
 from src.records.text import MISSING, show
-from src.reporting.document import Block, Grid, Paragraph, Picture, Section, gallery, grid, without_empty
+from src.reporting.document import Block, Grid, Paragraph, Picture, Section, gallery, grid, shortened, without_empty
 from src.reporting.material import Material
 from src.statistics.interval import Interval
 
@@ -49,7 +49,8 @@ def contender_grid(findings: Findings) -> Grid:
         f"{' Lower scores are better.' if table.lower_is_better else ''}"
     )
     columns = [name.replace("adapter", "trained") if table.several_methods else name for name in COLUMNS]
-    return without_empty(grid(columns, [_row(findings, contender) for contender in contenders], caption=caption))
+    rows = [_row(findings, contender) for contender in contenders]
+    return without_empty(shortened(grid(columns, rows, caption=caption), "findings.csv"))
 
 
 def further_grid(findings: Findings) -> Grid | None:
@@ -66,7 +67,7 @@ def further_grid(findings: Findings) -> Grid | None:
         "Further scores on test, means over seeds of the same runs; nothing was chosen by them. Loss and perplexity "
         "are better where they are lower."
     )
-    return grid(("configuration", *metrics), rows, caption=caption)
+    return shortened(grid(("configuration", *metrics), rows, caption=caption), "runs.csv")
 
 
 def _everyone(findings: Findings) -> list[Contender]:
