@@ -53,6 +53,8 @@ def detach(backbone: nn.Module) -> None:
 def _adapted(backbone: nn.Module, projection: Projection, roster: Roster) -> LoraLinear:
     module = backbone.get_submodule(projection.module)
     if isinstance(module, LoraLinear):
+        if module.roster is not roster:
+            raise RuntimeError(f"{projection.module} carries the adapters of another model, which was not detached")
         return module
     layer = LoraLinear(module, roster, decodes=projection.decodes, shared_rows=projection.shared_rows)
     replace_module(backbone, projection.module, layer)

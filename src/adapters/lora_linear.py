@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import torch
@@ -30,6 +32,8 @@ class Roster:
         texts: examples of each lane in the batch.
         offsets: where the lanes' rows begin, and the end of the last, if the texts of a batch stand end to end without
             padding; else empty.
+        tokens: of such rows, int64, which of its texts x length positions each lane has; masks are drawn for all of
+            these, so that a lane draws the same in either form.
     """
 
     lanes: tuple[int, ...] = ()
@@ -39,6 +43,16 @@ class Roster:
     target_lengths: tuple[int, ...] = ()
     texts: int = 0
     offsets: tuple[int, ...] = ()
+    tokens: tuple[Tensor, ...] = ()
+
+    @contextlib.contextmanager
+    def end_to_end(self, offsets: tuple[int, ...], tokens: tuple[Tensor, ...]) -> Iterator[None]:
+        """Within the block rows stand as `offsets` and `tokens` say; what runs outside has padded texts."""
+        self.offsets, self.tokens = offsets, tokens
+        try:
+            yield
+        finally:
+            self.offsets, self.tokens = (), ()
 
     def spans(self, rows: int) -> list[tuple[int, int]]:
         """First row and the one after the last of each lane, in the order of `lanes`.
@@ -92,7 +106,7 @@ class LoraLinear(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Args:
-        x: one equal block of rows for each lane of the roster, (lanes * b) x ... x d_in.
+        x: the rows of the roster's lanes, ... x d_in, one lane's after the other's.
         """
         if self._unmerged is not None:
             return frozen_linear(x, self.weight, self.bias)
@@ -146,16 +160,21 @@ class LoraLinear(nn.Module):
             return None
         if adapter.rows not in masks:
             masks[adapter.rows] = torch.zeros(x.shape[:-1].numel(), x.shape[-1], dtype=torch.uint8, device=x.device)
-        texts, length, own = self._drawn_shape(x, lane, span)
-        drawn = draw_kept((texts, own, x.shape[-1]), adapter.dropout, self.roster.generators[lane])
-        masks[adapter.rows][span[0] : span[1]].view(texts, length, -1)[:, :own] = drawn
+        mask, generator = masks[adapter.rows][span[0] : span[1]], self.roster.generators[lane]
+        if self.roster.offsets:
+            block = self.roster.lanes.index(lane)
+            shape = (self.roster.texts * self.roster.lengths[block], x.shape[-1])
+            drawn = draw_kept(shape, adapter.dropout, generator)
+            torch.index_select(drawn.view(torch.uint8), 0, self.roster.tokens[block], out=mask)
+        else:
+            texts, length, own = self._drawn_shape(x, lane, span)
+            drawn = draw_kept((texts, own, x.shape[-1]), adapter.dropout, generator)
+            mask.view(texts, length, -1)[:, :own] = drawn
         return masks[adapter.rows]
 
     def _drawn_shape(self, x: Tensor, lane: int, span: tuple[int, int]) -> tuple[int, int, int]:
         """Texts of a lane, rows of each, and how many of these are drawn: padding that company brings is not."""
         roster, rows = self.roster, span[1] - span[0]
-        if roster.offsets:
-            return 1, rows, rows
         block, lengths = roster.lanes.index(lane), roster.target_lengths if self.decodes else roster.lengths
         # OPT hands its MLP all positions of all texts in one dimension; what sees no positions has a row for each text.
         flattened = rows == roster.texts * max(lengths, default=0)

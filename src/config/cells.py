@@ -9,7 +9,7 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from src.config.convert import to_settings, to_spec
+from src.config.convert import Values, resolved, to_settings, to_spec
 from src.errors import BadCellsError, ConfigError, HarnessError, InterruptedRunError
 from src.spec import RunSpec, Settings
 
@@ -22,11 +22,11 @@ class Cell:
 
     Attributes:
         name: the overrides that make it, as typed; empty for a single run.
-        config: the part that is ours, without the node ``hydra``.
+        config: the part that is ours, without the node ``hydra``; or its plain values, interpolations resolved.
     """
 
     name: str
-    config: DictConfig
+    config: DictConfig | Values
 
 
 def run_cells(cells: Sequence[Cell], *, need_all: bool = True) -> list[float | None]:
@@ -78,7 +78,9 @@ def check_cells(cells: Sequence[Cell]) -> list[tuple[RunSpec, Settings]]:
     checked, wrong = [], []
     for cell in cells:
         try:
-            checked.append((to_spec(cell.config), to_settings(cell.config)))
+            values = resolved(cell.config)
+            spec = to_spec(values)
+            checked.append((spec, to_settings(values, spec)))
         except ConfigError as error:
             if len(cells) == 1:
                 raise

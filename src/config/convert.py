@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, get_args, get_origin, get_type_hints
+from typing import Any, get_args, get_origin
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from src.config.schema import GROUPS, Config, without_none
@@ -24,19 +25,23 @@ from src.spec import (
     normalise,
     run_spec_from_dict,
 )
+from src.spec.hints import hints_of
 from src.spec.identity import GROUPS as SPECS
 
-MISSING = "???"
+Values = dict[str, Any]
 MAPPINGS = [
     (group, f.name)
     for group, spec in SPECS.items()
     for f in dataclasses.fields(spec)
-    if get_origin(without_none(get_type_hints(spec)[f.name])[0]) is FrozenMap
+    if get_origin(without_none(hints_of(spec)[f.name])[0]) is FrozenMap
 ]
 
 
-def to_spec(cfg: DictConfig) -> RunSpec:
+def to_spec(cfg: DictConfig | Values) -> RunSpec:
     """The checked, canonical RunSpec of a composed config.
+
+    Args:
+        cfg: itself, or its `resolved` values.
 
     Raises:
         ConfigError: a value is missing or not allowed.
@@ -47,8 +52,12 @@ def to_spec(cfg: DictConfig) -> RunSpec:
     return normalise(run_spec_from_dict(values))
 
 
-def to_settings(cfg: DictConfig) -> Settings:
+def to_settings(cfg: DictConfig | Values, spec: RunSpec | None = None) -> Settings:
     """The checked Settings of a composed config; ``study: null`` becomes the default study.
+
+    Args:
+        cfg: itself, or its `resolved` values.
+        spec: what `to_spec` makes of it, where that is known.
 
     Raises:
         ConfigError: a value is missing or not allowed.
@@ -56,7 +65,7 @@ def to_settings(cfg: DictConfig) -> Settings:
     values = _values(cfg, Settings)
     for folder in ("output_dir", "cache_dir"):
         values[folder] = str(Path(values[folder]).expanduser())
-    values["study"] = values["study"] or default_study(to_spec(cfg))
+    values["study"] = values["study"] or default_study(spec or to_spec(cfg))
     nested = {"tracking": TrackingSpec(**values["tracking"]), "halving": HalvingSpec(**values["halving"])}
     return check_settings(Settings(**{**values, **nested}))
 
@@ -73,15 +82,27 @@ def _check_mapping(key: str, value: Any) -> None:
         raise ConfigError(key, value, allowed_type(key))
 
 
-def _values(cfg: DictConfig, spec: type[Any]) -> dict[str, Any]:
-    """Plain values of the keys that a spec has, interpolations resolved."""
+def resolved(cfg: DictConfig | Values) -> Values:
+    """Plain values of a composed config, interpolations resolved.
+
+    Raises:
+        ConfigError: an interpolation that cannot be resolved.
+    """
+    if not isinstance(cfg, DictConfig):
+        return cfg
     try:
         container = OmegaConf.to_container(cfg, resolve=True)
     except OmegaConfBaseException as error:
         raise _unresolved(cfg, error) from error
     assert isinstance(container, dict)
-    _refuse_unknown(container, Config)
-    return {f.name: _filled(f.name, container[f.name]) for f in dataclasses.fields(spec)}
+    return {str(key): value for key, value in container.items()}
+
+
+def _values(cfg: DictConfig | Values, spec: type[Any]) -> Values:
+    """Plain values of the keys that a spec has."""
+    values = resolved(cfg)
+    _refuse_unknown(values, Config)
+    return {f.name: _filled(f.name, values[f.name]) for f in dataclasses.fields(spec)}
 
 
 def _refuse_unknown(values: Mapping[Any, Any], twin: Any, prefix: str = "") -> None:
@@ -90,12 +111,19 @@ def _refuse_unknown(values: Mapping[Any, Any], twin: Any, prefix: str = "") -> N
     Raises:
         ConfigError: a key that the schema lacks.
     """
-    fields = {f.name: f.type for f in dataclasses.fields(twin)}
+    groups = _groups_of(twin)
     for key, value in values.items():
-        if key not in fields:
-            raise ConfigError(f"{prefix}{key}", value, f"only the keys {', '.join(fields)}")
-        if dataclasses.is_dataclass(fields[key]) and isinstance(value, Mapping):
-            _refuse_unknown(value, fields[key], f"{prefix}{key}.")
+        if key not in groups:
+            raise ConfigError(f"{prefix}{key}", value, f"only the keys {', '.join(groups)}")
+        group = groups[key]
+        if group is not None and isinstance(value, Mapping):
+            _refuse_unknown(value, group, f"{prefix}{key}.")
+
+
+@functools.cache
+def _groups_of(twin: Any) -> Mapping[str, Any]:
+    """Keys of a schema, each with its own schema where it is a group."""
+    return {f.name: f.type if dataclasses.is_dataclass(f.type) else None for f in dataclasses.fields(twin)}
 
 
 def _filled(key: str, value: Any) -> Any:

@@ -8,8 +8,10 @@ mandatory. A wrong type or an unknown key fails when Hydra composes.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import importlib
 import importlib.util
+import operator
 import sys
 from importlib.machinery import ModuleSpec
 from pathlib import Path
@@ -47,10 +49,14 @@ def register() -> None:
 
 def without_none(hint: Any) -> tuple[Any, bool]:
     """A type hint less its None, and whether it had one: ``int | None`` is (int, True)."""
-    if get_origin(hint) not in (Union, UnionType):
-        return hint, False
-    (inner,) = (arg for arg in get_args(hint) if arg is not type(None))
-    return inner, True
+    parts = alternatives(hint)
+    inner = [part for part in parts if part is not type(None)]
+    return (inner[0], True) if len(inner) == 1 < len(parts) else (hint, False)
+
+
+def alternatives(hint: Any) -> tuple[Any, ...]:
+    """The parts of a union of types, or the type itself."""
+    return get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
 
 
 def _twin(spec: type[Any]) -> Any:
@@ -70,7 +76,7 @@ def _fields(spec: type[Any], **twins: Any) -> list[Field]:
 
 def _omegaconf_type(hint: Any) -> Any:
     inner, optional = without_none(hint)
-    plain = str if get_origin(inner) is Literal else inner
+    plain = functools.reduce(operator.or_, [str if get_origin(t) is Literal else t for t in alternatives(inner)])
     # Hydra merges what is given on the command line into a mapping that is there, and refuses its new keys. So a
     # mapping is untyped and null by default; src/config/convert.py checks it.
     if get_origin(inner) is FrozenMap:

@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+import functools
+from typing import Any, Literal, get_args, get_origin
 
-from src.config.schema import without_none
+from src.config.schema import alternatives, without_none
 from src.spec import FrozenMap, RunSpec, Settings
+from src.spec.hints import hints_of
 
 WORDS = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
 
 
+@functools.cache
 def hint_of(key: str) -> Any:
     """Type hint of a dotted key in the specs; None where there is no such key."""
-    hints: dict[str, Any] = {**get_type_hints(Settings), **get_type_hints(RunSpec)}
+    hints: dict[str, Any] = {**hints_of(Settings), **hints_of(RunSpec)}
     *groups, last = key.split(".")
     for group in groups:
         node = hints.get(group)
-        hints = get_type_hints(node) if dataclasses.is_dataclass(node) else {}
+        hints = dict(hints_of(node)) if isinstance(node, type) and dataclasses.is_dataclass(node) else {}
     return hints.get(last)
 
 
@@ -33,12 +36,15 @@ def names_beside(key: str) -> list[str]:
 def allowed_type(key: str) -> str:
     """Type of a key's values in words: ``a whole number, or null``."""
     inner, optional = without_none(hint_of(key))
-    if dataclasses.is_dataclass(inner):
-        words = "a group with the keys " + ", ".join(f.name for f in dataclasses.fields(inner))
-    elif get_origin(inner) is Literal:
-        words = " or ".join(map(str, get_args(inner)))
-    elif get_origin(inner) is FrozenMap:
-        words = f"{{name: {WORDS[get_args(inner)[0]]}, ...}}"
-    else:
-        words = WORDS.get(inner, "a key of the config")
+    words = " or ".join(map(_words, alternatives(inner)))
     return f"{words}, or null" if optional or key == "study" else words
+
+
+def _words(inner: Any) -> str:
+    if dataclasses.is_dataclass(inner):
+        return "a group with the keys " + ", ".join(f.name for f in dataclasses.fields(inner))
+    if get_origin(inner) is Literal:
+        return " or ".join(map(str, get_args(inner)))
+    if get_origin(inner) is FrozenMap:
+        return f"{{name: {WORDS[get_args(inner)[0]]}, ...}}"
+    return WORDS.get(inner, "a key of the config")

@@ -26,6 +26,8 @@ from src.records.text import one_line, show
 __all__ = ["NullProgress", "Progress", "configure_logging", "make_progress", "print_table"]
 
 MOST_LINES = 20
+# Beyond so many cells only the best MOST_LINES are printed.
+MOST_CELLS = 50
 LONGEST_CAUSE = 160
 # Columns that a narrow terminal loses first; report/table.md has them all.
 DISPENSABLE = ("time_s", "adapter_parameters", "seeds")
@@ -101,7 +103,7 @@ def print_table(study: StudyTable, answer: Sequence[str], paths: StudyPaths) -> 
     for table in study.tables:
         console.print(Text(one_line(table.title), style="bold"))
         if table.ranked:
-            _print_ranked(console, table)
+            _print_ranked(console, table, paths)
         console.print()
     for line in (*answer, *_not_ranked(study)):
         console.print(Text(line))
@@ -121,8 +123,8 @@ def _open_log(study_log: Path) -> _StudyLog:
         raise cannot_write(study_log, error) from error
 
 
-def _print_ranked(console: Console, table: Table) -> None:
-    """The ranked cells, without the columns for which the terminal is too narrow."""
+def _print_ranked(console: Console, table: Table, paths: StudyPaths) -> None:
+    """The ranked cells, of very many the best, without the columns for which the terminal is too narrow."""
     columns, dropped = list(table.columns), []
     for key in DISPENSABLE:
         if _natural_width(console, _rich_table(console, table, columns)) <= console.width:
@@ -132,6 +134,8 @@ def _print_ranked(console: Console, table: Table) -> None:
     console.print(_rich_table(console, table, columns))
     if dropped:
         console.print(Text(f"Left out for lack of width: {', '.join(dropped)}.", style="dim"))
+    if len(table.ranked) > MOST_CELLS:
+        console.print(Text(f"The best {MOST_LINES} of {len(table.ranked):,d} cells; {paths.table_csv.name} has all."))
 
 
 def _rich_table(console: Console, table: Table, columns: Sequence[Column]) -> RichTable:
@@ -140,7 +144,8 @@ def _rich_table(console: Console, table: Table, columns: Sequence[Column]) -> Ri
     for column in columns:
         title = Text(column.title.replace(" ", "\n"))
         grid.add_column(title, justify="left" if column.kind == "text" else "right", no_wrap=True)
-    for place, cell in enumerate(table.ranked):
+    shown = table.ranked if len(table.ranked) <= MOST_CELLS else table.ranked[:MOST_LINES]
+    for place, cell in enumerate(shown):
         values = [Text(show(column.value(cell), column.kind)) for column in columns]
         grid.add_row(*values, style="bold" if place == 0 else None)
     return grid

@@ -33,6 +33,9 @@ class Meter:
         self._pack_start = self._clock()
         self._ended_before = self.ended
 
+    def join(self, last_step: int) -> None:
+        self.lanes, self.total_steps = self.lanes + 1, last_step
+
     def advance(self, step: int, tokens: int) -> None:
         self.step, self.tokens = step, self.tokens + tokens
 

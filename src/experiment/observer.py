@@ -2,46 +2,54 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Mapping, Sequence
-from pathlib import Path
+from dataclasses import dataclass
 
-from src.experiment.console import Progress
+from src.experiment.resolve import Cell
+from src.experiment.session import Session
 from src.models.adapted import AdaptedModel
+from src.records import RunPaths
 from src.spec import slug
 from src.tracking import RunTracker
 from src.training import Evaluation, Lane
 from src.training.checkpoint import save_lanes
 
 
+@dataclass(frozen=True)
+class Member:
+    """A cell while it trains in a pack."""
+
+    cell: Cell
+    lane: Lane
+    paths: RunPaths
+    tracker: RunTracker
+
+
 class PackObserver:
     """The training loop's Observer for one pack.
 
     Args:
-        lanes: all lanes of the pack, also those that have ended.
-        folders: where each lane's checkpoints go.
-        trackers: one for each lane.
+        members: by lane; who leaves the pack is taken out of it, who joins is put into it.
         context: what a checkpoint is only good for.
+        saved_at: the pack's step of which all members have a checkpoint, None without one.
     """
 
     def __init__(
         self,
         model: AdaptedModel,
-        lanes: Sequence[Lane],
+        members: Mapping[int, Member],
+        session: Session,
         *,
-        folders: Sequence[Path],
-        trackers: Sequence[RunTracker],
-        progress: Progress,
-        stop: threading.Event,
-        log_every: int,
         context: Mapping[str, str],
+        saved_at: int | None,
     ) -> None:
-        self.model, self.lanes, self.folders, self.trackers = model, lanes, folders, trackers
-        self.progress, self.stop, self.log_every, self.context = progress, stop, log_every, context
+        self.model, self.members, self.context, self.saved_at = model, members, context, saved_at
+        self.progress, self.stop = session.progress, session.stop
+        self.log_every = session.settings.tracking.log_every
 
     def stepped(self, lanes: Sequence[Lane], losses: dict[int, float], norms: dict[int, float], tokens: int) -> None:
         """Move the bars; mirror training metrics every `log_every` steps."""
-        self.progress.step(max(lane.step for lane in self.lanes), tokens)
+        self.progress.step(self.clock, tokens)
         for lane in lanes:
             if lane.step % self.log_every == 0:
                 metrics = {
@@ -51,19 +59,32 @@ class PackObserver:
                     "train/tokens": lane.tokens,
                     "train/tokens_per_s": lane.tokens / lane.train_seconds if lane.train_seconds else None,
                 }
-                self.trackers[lane.index].log(metrics, lane.step)
+                self.members[lane.index].tracker.log(metrics, lane.step)
 
     def evaluated(self, lane: Lane, evaluation: Evaluation) -> None:
         """Show and mirror a validation."""
-        self.progress.evaluation({slug(lane.spec): evaluation.validation[lane.spec.task.metric]})
+        self.progress.evaluation({slug(lane.spec): evaluation.validation[lane.spec.task.metric]}, evaluation.step)
         metrics = {f"validation/{name}": value for name, value in evaluation.validation.items()}
-        self.trackers[lane.index].log(
+        self.members[lane.index].tracker.log(
             {"epoch": evaluation.epoch, "train/epoch_loss": evaluation.train_loss, **metrics}, evaluation.step
         )
 
     def checkpoint(self) -> None:
-        """Save every lane of the pack."""
-        save_lanes(self.model, self.lanes, self.folders, self.context)
+        """Save every lane of the pack, once at each of its steps.
+
+        Who joined at a step that is saved is not added to it: it has done nothing yet, and a kill between two files
+        would leave the others without a step that all have.
+        """
+        if self.clock != self.saved_at:
+            members = self.members.values()
+            folders = [member.paths.checkpoints for member in members]
+            save_lanes(self.model, [member.lane for member in members], folders, self.context)
+            self.saved_at = self.clock
+
+    @property
+    def clock(self) -> int:
+        """Steps of the pack."""
+        return max(member.lane.clock for member in self.members.values())
 
     def stop_requested(self) -> bool:
         """Whether SIGINT or SIGTERM came."""

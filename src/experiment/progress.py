@@ -33,15 +33,21 @@ class Progress(Protocol):
         """`labels` name the lanes; a resumed pack has `first_step` optimiser steps behind it."""
 
     def step(self, step: int, tokens: int) -> None:
-        """`step` optimiser steps are done; the last one took `tokens` tokens over all lanes."""
+        """`step` optimiser steps of the pack are done; the last one took `tokens` tokens over all lanes."""
 
-    def evaluation(self, scores: Mapping[str, float | None]) -> None:
-        """Validation scores by lane label."""
+    def join(self, label: str, last_step: int) -> None:
+        """A lane takes a free place; the pack's present lanes will be done at its step `last_step`."""
+
+    def evaluation(self, scores: Mapping[str, float | None], step: int) -> None:
+        """Validation scores by lane label, after so many steps of these lanes."""
 
     def finish_pack(self) -> None: ...
 
     def cell_done(self, run_id: str, status: str, score: float | None) -> None:
         """A record was written; also for cells that failed before their pack started."""
+
+    def note(self, text: str) -> None:
+        """One line that a person should see."""
 
     def stop(self) -> None:
         """Give the terminal back."""
@@ -58,11 +64,15 @@ class NullProgress:
 
     def step(self, step: int, tokens: int) -> None: ...
 
-    def evaluation(self, scores: Mapping[str, float | None]) -> None: ...
+    def join(self, label: str, last_step: int) -> None: ...
+
+    def evaluation(self, scores: Mapping[str, float | None], step: int) -> None: ...
 
     def finish_pack(self) -> None: ...
 
     def cell_done(self, run_id: str, status: str, score: float | None) -> None: ...
+
+    def note(self, text: str) -> None: ...
 
     def stop(self) -> None: ...
 
@@ -92,9 +102,13 @@ class PlainProgress:
             self._last_line = self._clock()
             logger.info("%s", self._rates())
 
-    def evaluation(self, scores: Mapping[str, float | None]) -> None:
+    def join(self, label: str, last_step: int) -> None:
+        self.meter.join(last_step)
+        logger.info("%s takes a free place at step %d of the pack", label, self.meter.step)
+
+    def evaluation(self, scores: Mapping[str, float | None], step: int) -> None:
         listed = ", ".join(f"{label} {show(score, 'score')}" for label, score in scores.items())
-        logger.info("validation at step %d: %s", self.meter.step, listed)
+        logger.info("validation at step %d: %s", step, listed)
 
     def finish_pack(self) -> None: ...
 
@@ -104,6 +118,9 @@ class PlainProgress:
         level = logging.WARNING if status == "diverged" else logging.INFO
         scored = "" if score is None else f", validation {show(score, 'score')}"
         logger.log(level, "%s: %s%s (%d/%d)", run_id, status, scored, self.meter.done_cells, self.meter.total_cells)
+
+    def note(self, text: str) -> None:
+        logger.info("%s", text)
 
     def stop(self) -> None: ...
 
@@ -144,8 +161,14 @@ class RichProgress:
         self._plain.step(step, tokens)
         self._refresh()
 
-    def evaluation(self, scores: Mapping[str, float | None]) -> None:
-        self._plain.evaluation(scores)
+    def join(self, label: str, last_step: int) -> None:
+        self._plain.join(label, last_step)
+        if self._pack is not None:
+            self._bars.update(self._pack, total=last_step)
+        self._refresh()
+
+    def evaluation(self, scores: Mapping[str, float | None], step: int) -> None:
+        self._plain.evaluation(scores, step)
         self._scores |= {label: score for label, score in scores.items() if score is not None}
         self._refresh()
 
@@ -156,6 +179,10 @@ class RichProgress:
     def cell_done(self, run_id: str, status: str, score: float | None) -> None:
         self._plain.cell_done(run_id, status, score)
         self._refresh()
+
+    def note(self, text: str) -> None:
+        self._plain.note(text)
+        self._bars.console.print(text, markup=False, highlight=False)
 
     def stop(self) -> None:
         self._bars.stop()

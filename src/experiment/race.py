@@ -9,20 +9,22 @@ from collections.abc import Callable, Sequence
 
 from src.experiment.halving import Race, has_reached, is_paused, judge
 from src.experiment.outcome import summarise
-from src.experiment.plan import Pack, plan_packs
+from src.experiment.plan import share_groups
 from src.experiment.resolve import Cell
 from src.experiment.session import Session
+from src.experiment.slots import Slots, in_turn
 from src.records import Elimination, RecordError, RunRecord, read_record, write_record
+from src.training.checkpoint import drop_unfinished
 
 logger = logging.getLogger(__name__)
-RunPack = Callable[[Pack, Session, int | None], None]
+RunPack = Callable[[Slots, Session, int | None], None]
 
 
 def run_race(race: Race, session: Session, run: RunPack) -> None:
     """Train the pending cells; at each rung, end those that fall behind.
 
     Args:
-        run: trains a pack to a step, or to its end, and leaves a record for each of its cells.
+        run: trains a pack, and what takes its free places, to a step or to the end, and leaves a record of each cell.
 
     Raises:
         InterruptedRunError: a stop was requested.
@@ -46,10 +48,12 @@ def run_race(race: Race, session: Session, run: RunPack) -> None:
 def _run_packs(
     cells: Sequence[Cell], session: Session, run: RunPack, *, regroup_at: int | None, until: int | None
 ) -> None:
-    for pack in plan_packs(cells, session.settings.pack_size, session.paths, regroup_at=regroup_at):
+    drop_unfinished({cell.run_id: session.run_paths(cell).checkpoints for cell in cells})
+    for group in share_groups(cells):
         # Outside of the pack: what is wrong with a base is wrong with the study, not with one cell.
-        session.resources.base(pack[0].spec)
-        run(pack, session, until)
+        session.resources.base(group[0].spec)
+        for slots in in_turn(group, session.packs, session.paths, regroup_at):
+            run(slots, session, until)
 
 
 def _end(cell: Cell, verdict: Elimination, session: Session) -> None:

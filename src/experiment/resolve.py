@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from src.errors import BadCellsError, ConfigError
 from src.models.generate import check_generation
@@ -41,13 +43,20 @@ def resolve_cells(specs: Sequence[RunSpec], cache_dir: Path) -> list[Cell]:
     """
     cells: list[Cell] = []
     problems: list[tuple[str, ConfigError]] = []
+    known: dict[Any, LaneSetup | ConfigError] = {}
     for spec in specs:
-        try:
-            cells.append(resolve_cell(spec, cache_dir))
-        except ConfigError as error:
-            if len(specs) == 1:
-                raise
-            problems.append((slug(spec), error))
+        # Grids vary learning rates and seeds most, which sizes do not depend on.
+        sizing = (spec.model, spec.task, spec.method, spec.lora)
+        if sizing not in known:
+            known[sizing] = _try_set_up(spec, cache_dir)
+        found = known[sizing]
+        if isinstance(found, LaneSetup):
+            setup = dataclasses.replace(found, spec=dataclasses.replace(spec, lora=found.spec.lora))
+            cells.append(Cell(run_id(setup.spec), setup))
+        elif len(specs) == 1:
+            raise found
+        else:
+            problems.append((slug(spec), found))
     if problems:
         raise BadCellsError(problems, len(specs))
     return cells
@@ -57,8 +66,15 @@ def resolve_cell(spec: RunSpec, cache_dir: Path) -> Cell:
     """Raises:
     ConfigError: targets, layers, rank, size, budget, length or kind of inputs do not fit the model.
     """
-    base = outline(spec.model, spec.task.kind, cache_dir)
-    check_inputs(base, spec.model, spec.task)
-    check_generation(base, spec.task)
-    setup = set_up(spec, base)
-    return Cell(run_id(setup.spec), setup)
+    (cell,) = resolve_cells([spec], cache_dir)
+    return cell
+
+
+def _try_set_up(spec: RunSpec, cache_dir: Path) -> LaneSetup | ConfigError:
+    try:
+        base = outline(spec.model, spec.task.kind, cache_dir)
+        check_inputs(base, spec.model, spec.task)
+        check_generation(base, spec.task)
+        return set_up(spec, base)
+    except ConfigError as error:
+        return error

@@ -10,10 +10,10 @@ from typing import Any
 
 import torch
 
-from src.data import TaskData, load_task
+from src.data import TaskData
 from src.models.hardware import Attention, choose_attention, keep_freed_memory, resolve_device, resolve_dtype
 from src.models.loading import Base, load_base, load_tokenizer
-from src.models.preprocessing import load_preprocessor
+from src.models.preprocessing import load_data
 from src.spec import ModelSpec, RunSpec, TaskKind, TaskSpec
 from src.spec.run import DType
 
@@ -60,7 +60,7 @@ class Resources:
 
     def _load_task(self, model: ModelSpec, task: TaskSpec) -> TaskData:
         started = time.perf_counter()
-        data = load_task(task, load_preprocessor(model, task, self.cache_dir), self.cache_dir)
+        data = load_data(model, task, self.cache_dir)
         sizes = f"{len(data.train)} train, {len(data.validation)} validation, {len(data.test)} test examples"
         logger.info("Loaded %s (%s) in %.1f s", task.path, sizes, _since(started))
         return data

@@ -11,6 +11,7 @@ from typing import Any
 from src.comparison.method import method_of
 from src.experiment.console import Progress
 from src.experiment.environment import describe_environment
+from src.experiment.pack_size import PackSizes
 from src.experiment.resolve import Cell
 from src.experiment.resources import Resources
 from src.records import RunPaths, RunRecord, StudyPaths, write_json_atomic
@@ -24,6 +25,7 @@ class Session:
 
     Attributes:
         stop: set when the person or the cluster asks to stop.
+        packs: how many cells train together.
     """
 
     settings: Settings
@@ -32,6 +34,7 @@ class Session:
     progress: Progress
     tracker: Tracker
     stop: threading.Event
+    packs: PackSizes
 
     def run_paths(self, cell: Cell) -> RunPaths:
         """The cell's folder."""

@@ -16,14 +16,17 @@ from src.data import TaskData
 from src.errors import BadCellsError, ConfigError, HarnessError, InterruptedRunError, WriteError
 from src.experiment.console import configure_logging, make_progress, print_table
 from src.experiment.halving import Race, plan_races
+from src.experiment.memory import DoesNotFitError, is_out_of_memory, release_memory
 from src.experiment.outcome import describe_failure
 from src.experiment.pack import run_pack
-from src.experiment.plan import Pack
+from src.experiment.pack_size import PackSizes
+from src.experiment.plan import Pack, chunks
 from src.experiment.race import run_race
 from src.experiment.resolve import Cell, resolve_cells
 from src.experiment.resources import Resources
 from src.experiment.session import Session, score_of
 from src.experiment.signals import stop_on_signals
+from src.experiment.slots import Slots
 from src.records import (
     RecordError,
     RunRecord,
@@ -148,7 +151,8 @@ def _run_races(races: Sequence[Race], total: int, settings: Settings, paths: Stu
     progress, tracker = make_progress(sys.stderr), make_tracker(settings.tracking)
     try:
         with stop_on_signals() as stop:
-            session = Session(settings, paths, resources, progress, tracker, stop)
+            packs = PackSizes(settings.pack, resources, progress, stop)
+            session = Session(settings, paths, resources, progress, tracker, stop, packs)
             progress.start_study(total, total - sum(len(race.pending) for race in races))
             for race in races:
                 run_race(race, session, _run_or_split)
@@ -157,28 +161,55 @@ def _run_races(races: Sequence[Race], total: int, settings: Settings, paths: Stu
         tracker.close()
 
 
-def _run_or_split(pack: Pack, session: Session, until: int | None) -> None:
+def _run_or_split(slots: Slots, session: Session, until: int | None) -> None:
     """Run a pack; if it fails, run its halves, so that in the end only the guilty cells fail.
 
-    The same way a pack that needs too much memory ends up in smaller packs.
+    Where memory has run out, all packs of such cells are smaller from then on. Cells that ended before the failure have
+    their records; those that wait are left to the packs that come after.
     """
+    most = session.packs.most([*slots.cells, *slots.waiting])
+    if len(slots.cells) > most:
+        for part in chunks(slots.cells, most):
+            _run_or_split(Slots(list(part), most, slots.waiting), session, until)
+        return
+    slots.size = min(slots.size, most)
     try:
-        run_pack(pack, session, until)
+        run_pack(slots, session, until)
         return
     except (InterruptedRunError, WriteError, KeyboardInterrupt):
         raise
     except BaseException as error:  # also SystemExit from a library: the other cells must run
         failed = error
-    if len(pack) > 1:
-        logger.warning("A pack of %d cells failed (%s); running it in halves", len(pack), failed)
-        # What its frames hold, such as activations, would take the memory that the halves need.
-        traceback.clear_frames(failed.__traceback__)
-        middle = (len(pack) + 1) // 2
-        for part in (pack[:middle], pack[middle:]):
-            _run_or_split(part, session, until)
+    if len(slots.cells) == 1:
+        _record_failure(slots.cells[0], failed, session)
         return
-    record = describe_failure(pack[0], failed, session.environment(pack[0]), session.known_tracking(pack[0]))
-    write_record(record, session.run_paths(pack[0]).record)
+    # What its frames hold, such as activations, would take the memory that the halves need.
+    traceback.clear_frames(failed.__traceback__)
+    for part in _halves(slots.cells, failed, session):
+        _run_or_split(Slots.only(part), session, until)
+
+
+def _halves(cells: Sequence[Cell], failed: BaseException, session: Session) -> list[Pack]:
+    """The packs in which to go on; the cells have not ended."""
+    half = (len(cells) + 1) // 2
+    if not cells:
+        logger.warning("A pack failed after its last cell had ended: %s", failed)
+        return []
+    if is_out_of_memory(failed):
+        logger.warning("Memory ran out with %d cells in a pack; going on with at most %d", len(cells), half)
+        session.packs.lower(cells, half)
+        release_memory(session.resources.device)
+    else:
+        logger.warning("A pack of %d cells failed (%s); running it in halves", len(cells), failed)
+    return chunks(cells, half)
+
+
+def _record_failure(cell: Cell, failed: BaseException, session: Session) -> None:
+    if is_out_of_memory(failed):
+        cause = DoesNotFitError(session.resources.device)
+        cause.__cause__, failed = failed, cause
+    record = describe_failure(cell, failed, session.environment(cell), session.known_tracking(cell))
+    write_record(record, session.run_paths(cell).record)
     session.report_cell(record)
     logger.error("%s failed: %s: %s", record.run_id, type(failed).__name__, failed, exc_info=failed)
 

@@ -10,14 +10,15 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from hydra.core.config_store import ConfigStore
-from hydra.core.utils import JobReturn, JobRuntime, JobStatus, filter_overrides, setup_globals
+from hydra.core.utils import JobReturn, JobRuntime, JobStatus, setup_globals
 from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
-from omegaconf import DictConfig, open_dict
+from omegaconf import DictConfig
 
-from src.config.cells import Cell, run_cells
+from src.config.cells import run_cells
+from src.config.compose import compose_cells
 
-# No options of its own: packs are set by the key pack_size.
+# No options of its own: packs are set by the key pack.
 ConfigStore.instance().store(
     group="hydra/launcher",
     name="lanes",
@@ -28,6 +29,9 @@ ConfigStore.instance().store(
 
 class LanesLauncher(Launcher):
     """Composes every cell, checks every cell, then runs them by studies."""
+
+    # Read by src/hydra_plugins/grid_sweeper.py.
+    checks_cells = True
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         """Part of Hydra's interface; the task function, made for one cell, is not used."""
@@ -43,25 +47,10 @@ class LanesLauncher(Launcher):
             HarnessError: as src.config.cells.run_cells.
         """
         setup_globals()
-        names = _names(job_overrides)
-        jobs = [self._compose(list(overrides), initial_job_idx + i) for i, overrides in enumerate(job_overrides)]
-        cells = [Cell(name, config) for name, (config, _) in zip(names, jobs, strict=True)]
+        cells = compose_cells(self.context.config_loader, self.config, job_overrides)
         scores = run_cells(cells, need_all="max_failure_rate" not in self.config.hydra.sweeper)
-        for (_, job), score in zip(jobs, scores, strict=True):
+        name, folder = JobRuntime.instance().get("name"), str(Path.cwd())
+        jobs = [JobReturn(list(job), working_dir=folder, task_name=name) for job in job_overrides]
+        for job, score in zip(jobs, scores, strict=True):
             job.return_value, job.status = score, JobStatus.COMPLETED
-        return [job for _, job in jobs]
-
-    def _compose(self, overrides: list[str], index: int) -> tuple[DictConfig, JobReturn]:
-        """Our part of a cell's config, and the return that waits for its score."""
-        config = self.context.config_loader.load_sweep_config(self.config, overrides)
-        with open_dict(config):
-            hydra = DictConfig({"hydra": config.pop("hydra")})
-        hydra.hydra.job.id, hydra.hydra.job.num = str(index), index
-        name = JobRuntime.instance().get("name")
-        return config, JobReturn(overrides, config, hydra, working_dir=str(Path.cwd()), task_name=name)
-
-
-def _names(job_overrides: Sequence[Sequence[str]]) -> list[str]:
-    """Overrides by which a cell differs from the others, or all of them where there is only one cell."""
-    shared = set.intersection(*map(set, job_overrides)) if len(job_overrides) > 1 else set()
-    return [" ".join(text for text in filter_overrides(job) if text not in shared) for job in job_overrides]
+        return jobs

@@ -28,6 +28,7 @@ from src.errors import ConfigError, HarnessError
 from src.spec import LOWER_IS_BETTER
 
 RESULTS = "optimization_results.yaml"
+BATCH = 8
 OPTIONS = {
     "_target_": "hydra_plugins.search.OptunaSearch",
     # The sampler is made here.
@@ -36,8 +37,9 @@ OPTIONS = {
     "defaults": [{"optional sampler": "tpe"}, "_self_"],
     # Cells to train in all.
     "n_trials": 16,
-    # Cells of one batch, which train together; the sampler learns from a batch when it has ended.
-    "n_jobs": "${pack_size}",
+    # Cells of one batch, which train together; the sampler learns from a batch when it has ended. null: `pack`, or
+    # BATCH where that is auto.
+    "n_jobs": None,
     # minimize or maximize the validation score; null: what task.metric calls better.
     "direction": None,
     # Largest share of a batch that may fail or diverge without ending the search.
@@ -70,6 +72,8 @@ class OptunaSearch(Sweeper):
         """
         lower = config.task.metric in LOWER_IS_BETTER
         self.direction = self.direction or ("minimize" if lower else "maximize")
+        if self.options["n_jobs"] is None:
+            self.options["n_jobs"] = config.pack if isinstance(config.pack, int) else BATCH
         self._check()
         self.sweeper = _their_sweeper(
             sampler=_make_sampler(self.sampler, config.hydra.runtime.choices.get("hydra/sweeper/sampler")),
@@ -134,7 +138,7 @@ def _their_sweeper(**options: Any) -> Any:
         import optuna  # noqa: PLC0415
         from hydra_plugins.hydra_optuna_sweeper._impl import OptunaSweeperImpl  # noqa: PLC0415
     except ImportError as error:
-        extra = 'basic; or optuna, after: pip install -c constraints.txt -e ".[optuna]"'
+        extra = 'grid; or optuna, after: pip install -c constraints.txt -e ".[optuna]"'
         raise ConfigError("hydra/sweeper", "optuna", extra) from error
     # What it would say, the study's own log and table say better.
     optuna.logging.set_verbosity(optuna.logging.WARNING)

@@ -34,9 +34,9 @@ def compute_metrics(
     match kind:
         case "classification":
             classes = num_labels or int(max(*given, *true)) + 1
-            return _modules()["classification"].compute(predictions=given, references=true, num_labels=max(2, classes))
+            return _modules()["classification"].score(given, true, max(2, classes))
         case "regression":
-            return _modules()["regression"].compute(predictions=given, references=true)
+            return _modules()["regression"].score(given, true)
         case _:
             raise ValueError(f"{kind} is scored from its summed loss: language_metrics")
 

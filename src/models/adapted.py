@@ -3,40 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import Generator, Tensor, nn
-from torch.nn import functional as F
 
 from src.adapters.attach import attach, detach, detach_lane
 from src.adapters.lora_linear import LoraLinear, Roster
 from src.adapters.lowrank import LowRank
 from src.adapters.start import FrozenWeights, make_adapters
-from src.data import IGNORED, Batch
+from src.data import Batch
 from src.models.feed import Feed
 from src.models.frozen_states import FrozenStates
 from src.models.hardware import master_dtype
-from src.models.heads import Head, make_head, pool
+from src.models.heads import Head, make_head
 from src.models.loading import Base
 from src.models.methods.make import make_method
 from src.models.methods.method import Method, Unchanged, with_weights
+from src.models.outputs import LaneOutput, classify, next_tokens
 from src.models.recompute import Recomputation
 from src.models.setup import LaneSetup
 from src.spec.seeds import derive_seed
-
-
-@dataclass(frozen=True)
-class LaneOutput:
-    """What one lane predicts for its batch, in float32 or better.
-
-    Attributes:
-        logits: m x C; for causal_lm and seq2seq m counts the predicted tokens of all rows, C is the vocabulary.
-        targets: m.
-    """
-
-    logits: Tensor
-    targets: Tensor
 
 
 class AdaptedModel:
@@ -63,13 +49,17 @@ class AdaptedModel:
         # Made before adapters are attached, while the base is as it was loaded.
         first = setups[0]
         self.method: Method = make_method(base, first.spec, first.allocation, dtype=self._dtype) or Unchanged()
-        self._take_in(setups)
+        try:
+            self._take_in(setups)
+        except BaseException:
+            detach(base.backbone)
+            raise
         self.roster.lanes = tuple(range(len(self.setups)))
         self.method.attach()
         self._recomputation = Recomputation(base, self.roster, first.spec.trainer)
         self._recomputation.attach()
         self.feed = Feed(base, first.spec, pad_id)
-        self._frozen = FrozenStates(base, self.roster, first.spec, self.feed, pad_id, num_lanes=len(setups))
+        self._frozen = FrozenStates(base, self.roster, first.spec, self.feed, pad_id)
         self._stand_ins: dict[str, Tensor] | None = None
         self.merged = False
 
@@ -149,15 +139,15 @@ class AdaptedModel:
     def _hidden(self, batches: Sequence[Batch], *, training: bool) -> list[Tensor]:
         layout = self.feed.lay_out(batches)
         self.roster.training = training
-        self.roster.offsets = () if layout is None else layout.offsets
         self.roster.lengths = tuple(batch.length for batch in batches)
         self.roster.target_lengths = tuple(batch.target_length for batch in batches)
         self.roster.texts = len(batches[0].attention_mask)
-        hidden = self._frozen.last_hidden_state(batches, self._lowest, layout, training=training)
-        if hidden is None:
-            with self.feed.attention(layout):
-                inputs = self.method.inputs(self.feed.inputs(batches, layout))
-                hidden = self.base.backbone(**inputs).last_hidden_state
+        with self.roster.end_to_end(*self.feed.rows(batches, layout)):
+            hidden = self._frozen.last_hidden_state(batches, self._lowest, layout, training=training)
+            if hidden is None:
+                with self.feed.attention(layout):
+                    inputs = self.method.inputs(self.feed.inputs(batches, layout))
+                    hidden = self.base.backbone(**inputs).last_hidden_state
         return self.feed.by_lane(hidden, batches, layout)
 
     @property
@@ -169,10 +159,10 @@ class AdaptedModel:
     def _outputs(self, batches: Sequence[Batch], *, training: bool) -> list[LaneOutput]:
         blocks = self._hidden(batches, training=training)
         if self.base.output is not None:
-            return self._next_tokens(blocks, batches, self.base.output)
-        return [
-            self._classify(lane, block, batch) for lane, block, batch in zip(self.lanes, blocks, batches, strict=True)
-        ]
+            return next_tokens(blocks, batches, self.base.output)
+        parts = zip(self.lanes, blocks, batches, strict=True)
+        pooling = self.setups[0].spec.model.pooling
+        return [classify(self.heads[lane], block, batch, pooling) for lane, block, batch in parts]
 
     def parameters(self, lane: int) -> dict[str, nn.Parameter]:
         """Everything that a lane trains, by name: ``<projection>.A``, ``<projection>.B``, ``head.weight`` ..."""
@@ -246,25 +236,6 @@ class AdaptedModel:
         self._recomputation.detach()
         detach(self.base.backbone)
         self.merged = False
-
-    def _classify(self, lane: int, hidden: Tensor, batch: Batch) -> LaneOutput:
-        mask = F.pad(batch.attention_mask, (0, hidden.shape[1] - batch.length)).to(self.device)
-        weight, bias = self.heads[lane]["head.weight"], self.heads[lane]["head.bias"]
-        pooled = pool(hidden.to(weight.dtype), mask, self.setups[lane].spec.model.pooling)
-        return LaneOutput(F.linear(pooled, weight, bias), batch.labels.to(self.device))
-
-    def _next_tokens(self, blocks: Sequence[Tensor], batches: Sequence[Batch], output: nn.Module) -> list[LaneOutput]:
-        """Logits only where a label asks for one: the vocabulary product is the dearest of all."""
-        states, targets = [], []
-        for block, batch in zip(blocks, batches, strict=True):
-            labels = F.pad(batch.labels, (0, block.shape[1] - batch.labels.shape[1]), value=IGNORED).to(self.device)
-            if not batch.decodes:  # what a decoder reads is shifted already
-                labels = labels[:, 1:]
-            wanted = labels != IGNORED
-            states.append(block[:, : labels.shape[1]][wanted])
-            targets.append(labels[wanted])
-        logits = output(torch.cat(states)).split([len(t) for t in targets])
-        return [LaneOutput(lane.to(master_dtype(lane.dtype)), t) for lane, t in zip(logits, targets, strict=True)]
 
 
 def _check_company(setups: Sequence[LaneSetup]) -> None:

@@ -13,19 +13,19 @@ from torch.nn import functional as F
 from src.data import IGNORED, Batch
 from src.models.attention import packed_attention
 from src.models.loading import Base
-from src.models.packing import Layout, can_pack, lay_out, packed_inputs, unpack
+from src.models.packing import FULL, Layout, can_pack, filled_share, lay_out, packed_inputs, token_rows, unpack
 from src.spec import RunSpec
 
 
 class Feed:
-    """Texts end to end where the model can, and row blocks one under the other, padded to the longest, where not.
+    """Texts end to end where the model can and it pays, else row blocks one under the other, padded to the longest.
 
     Args:
         spec: of one of the pack's cells.
         pad_id: token that fills rows up.
 
     Attributes:
-        packs: whether texts stand end to end.
+        packs: whether texts may stand end to end.
     """
 
     def __init__(self, base: Base, spec: RunSpec, pad_id: int) -> None:
@@ -35,8 +35,21 @@ class Feed:
         self._device, self._dtype = weight.device, weight.dtype
 
     def lay_out(self, batches: Sequence[Batch]) -> Layout | None:
-        """Where the texts stand if they stand end to end, else None."""
-        return lay_out(batches, self._device) if self.packs else None
+        """Where the texts stand if they stand end to end, else None: which is faster follows from their lengths.
+
+        In bfloat16 torch's fused attention is slow on CPUs, so that it is worth avoiding even without padding.
+        """
+        if not self.packs or (filled_share(batches) >= FULL and not self._fused_is_slow()):
+            return None
+        return lay_out(batches, self._device)
+
+    def _fused_is_slow(self) -> bool:
+        config: Any = self._base.model.config
+        return config._attn_implementation != "eager" and self._device.type == "cpu" and self._dtype == torch.bfloat16
+
+    def rows(self, batches: Sequence[Batch], layout: Layout | None) -> tuple[tuple[int, ...], tuple[Tensor, ...]]:
+        """What the roster has to know of a layout; empty without one."""
+        return ((), ()) if layout is None else (layout.offsets, token_rows(batches, self._device))
 
     def attention(self, layout: Layout | None) -> AbstractContextManager[None]:
         """While the backbone runs on inputs of this layout."""

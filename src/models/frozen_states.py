@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -44,10 +45,9 @@ class FrozenStates:
             alone, nothing is ever looked up.
         feed: from batches to the backbone's inputs.
         pad_id: token that fills rows up.
-        num_lanes: lanes of the pack.
     """
 
-    def __init__(self, base: Base, roster: Roster, spec: RunSpec, feed: Feed, pad_id: int, *, num_lanes: int) -> None:
+    def __init__(self, base: Base, roster: Roster, spec: RunSpec, feed: Feed, pad_id: int) -> None:
         self._backbone, self._roster, self._feed, self._pad_id = base.backbone, roster, feed, pad_id
         self._writes = base.output is not None
         fits = spec.trainer.cache_frozen and spec.method.name in {"lora", "head"}
@@ -55,9 +55,10 @@ class FrozenStates:
         fits = fits and config.model_type not in _UNFIT
         stacks = find_layers(base.backbone, base.projections) if fits else None
         self._layers = stacks[""] if stacks is not None and stacks.keys() == {""} else ()
-        # Examples of train that the pack draws in all; None for one epoch or more.
+        # Examples of train that a cell draws; None for one epoch or more. Not the pack's: one that is continued has
+        # fewer lanes and must do as it began.
         steps = spec.trainer.max_steps
-        self._num_drawn = None if steps is None else steps * spec.trainer.batch_size * num_lanes
+        self._num_drawn = None if steps is None else steps * spec.trainer.batch_size
         self._shelf = shelf_of(base.model)
         self._shelf.packs += 1
         self._pack = self._shelf.packs
@@ -82,10 +83,10 @@ class FrozenStates:
         kept = self._find(split, depth)
         if kept is None:
             return None
-        hidden = self._run(kept, depth, batches, layout)
         if depth not in self._shelf.agrees:
-            self._shelf.agrees[depth] = self._check(kept, depth, batches, layout)
-        return hidden if self._shelf.agrees[depth] else None
+            # Before anything is drawn for dropout.
+            self._check(kept, depth, batches, layout)
+        return self._run(kept, depth, batches, layout) if self._shelf.agrees.get(depth) else None
 
     def _run(self, kept: KeptStates, depth: int, batches: Sequence[Batch], layout: Layout | None) -> Tensor:
         rows = torch.cat([batch.indices for batch in batches if batch.indices is not None])
@@ -147,8 +148,11 @@ class FrozenStates:
         return (hidden_states,) if self._shelf.tuples else hidden_states
 
     @torch.no_grad()
-    def _check(self, kept: KeptStates, depth: int, batches: Sequence[Batch], layout: Layout | None) -> bool:
-        """Whether a whole pass comes to the same but for rounding, without dropout."""
+    def _check(self, kept: KeptStates, depth: int, batches: Sequence[Batch], layout: Layout | None) -> None:
+        """Note whether a whole pass comes to the same but for rounding, without dropout.
+
+        Nothing is noted where a lane has diverged: what is no number equals nothing.
+        """
         training, self._roster.training = self._roster.training, False
         with self._feed.attention(layout):
             whole = self._backbone(**self._feed.inputs(batches, layout)).last_hidden_state
@@ -159,7 +163,9 @@ class FrozenStates:
             masks = [F.pad(batch.attention_mask, (0, whole.shape[1] - batch.length)) for batch in batches]
             tokens = torch.cat(masks).bool().to(whole.device)
         error = float(difference[tokens].norm() / whole[tokens].norm())
-        agrees = error <= torch.finfo(whole.dtype).eps ** (2 / 3)
+        if not math.isfinite(error):
+            return
+        agrees = self._shelf.agrees[depth] = error <= torch.finfo(whole.dtype).eps ** (2 / 3)
         if not agrees:
             logger.warning(
                 "What enters layer %d is not kept, as the model comes to something else with it (off by %.1g): all "
@@ -167,7 +173,6 @@ class FrozenStates:
                 depth,
                 error,
             )
-        return agrees
 
 
 class _EnteredError(Exception):

@@ -6,7 +6,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from src.data import IGNORED, Batch
-from src.models.adapted import LaneOutput
+from src.models.outputs import LaneOutput
 from src.spec import TEXT_KINDS, TaskKind
 
 

@@ -23,6 +23,8 @@ from src.spec import RunSpec
 
 # Texts of at least this share of the longest join it in a bucket: the rest of its rows there are padding.
 SIMILAR = 3 / 4
+# Where texts fill at least this share of a padded batch, taking them apart for attention costs more than the padding.
+FULL = 0.9
 # Positions in a bucket on CPUs: what a bucket computes with then stays in the caches.
 CACHED = 2048
 # Architectures that take positions from outside and attend through transformers' registry of attention functions.
@@ -116,6 +118,17 @@ def can_pack(base: Base, spec: RunSpec) -> bool:
     config: Any = base.model.config
     text = spec.task.image is None and spec.task.kind != "seq2seq" and not config.is_encoder_decoder
     return text and config.model_type in PACKED and spec.method.name not in {"prefix", "lora_prefix"}
+
+
+def filled_share(batches: Sequence[Batch]) -> float:
+    """Tokens over positions if all texts are padded to the longest."""
+    length, texts = max(batch.length for batch in batches), sum(len(batch.attention_mask) for batch in batches)
+    return sum(int(batch.attention_mask.sum()) for batch in batches) / (length * texts)
+
+
+def token_rows(batches: Sequence[Batch], device: torch.device) -> tuple[Tensor, ...]:
+    """Of each batch, int64, the positions (of b * L) that are tokens."""
+    return tuple(batch.attention_mask.flatten().nonzero().squeeze(1).to(device) for batch in batches)
 
 
 def lay_out(batches: Sequence[Batch], device: torch.device) -> Layout:

@@ -12,9 +12,10 @@ from torch.nn import functional as F
 
 from src.data import Batch, Split, TaskData, collate
 from src.metrics import compute_metrics, language_metrics
-from src.models.adapted import AdaptedModel, LaneOutput
+from src.models.adapted import AdaptedModel
 from src.models.generate import Generation
 from src.models.losses import loss_sum, predicted
+from src.models.outputs import LaneOutput
 from src.records import finite_scores
 from src.spec import TEXT_KINDS, TaskKind
 

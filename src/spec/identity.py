@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import json
 import re
-from typing import Any, get_args, get_type_hints
+from typing import Any, get_args
 
 from src.spec.frozen import FrozenMap
+from src.spec.hints import hints_of
 from src.spec.methods import SIZE_UNIT, kin_of
 from src.spec.run import LoraSpec, MethodSpec, ModelSpec, OptimSpec, RunSpec, TaskSpec, TrainerSpec
 
+_NO_VALUE = object()
 LONGEST = 40  # characters of lora.ranks in a slug
 GROUPS: dict[str, Any] = {
     "model": ModelSpec,
@@ -93,14 +96,30 @@ def _frozen(values: dict[str, Any]) -> dict[str, Any]:
 
 
 def _identity_fields(spec: Any) -> dict[str, Any]:
-    hints, fields = get_type_hints(type(spec)), {}
-    for f in dataclasses.fields(spec):
-        value, hint = getattr(spec, f.name), hints[f.name]
-        if not f.metadata.get("identity", True) or (f.metadata.get("later") and value == f.default):
+    kind: Any = type(spec)
+    fields: dict[str, Any] = {}
+    for name, default, is_number in _bearing(kind):
+        value = getattr(spec, name)
+        if value == default:
             continue
         if dataclasses.is_dataclass(value):
             value = _identity_fields(value)
-        elif isinstance(value, int) and float in (hint, *get_args(hint)):
+        elif is_number and isinstance(value, int):
             value = float(value)  # 16 and 16.0 are equal, but not in JSON
-        fields[f.name] = value
+        fields[name] = value
     return fields
+
+
+@functools.cache
+def _bearing(kind: Any) -> tuple[tuple[str, Any, bool], ...]:
+    """Fields that bear on the identity: name, value at which they do not, and whether they hold a float."""
+    hints = hints_of(kind)
+    return tuple(
+        (
+            f.name,
+            f.default if f.metadata.get("later") else _NO_VALUE,
+            float in (hints[f.name], *get_args(hints[f.name])),
+        )
+        for f in dataclasses.fields(kind)
+        if f.metadata.get("identity", True)
+    )

@@ -188,6 +188,8 @@ class TrainerSpec:
         patience: stop a lane after so many validations without improvement; None means never.
         dtype: of the frozen base; ``auto`` is bfloat16 where the hardware multiplies it natively, else float32.
         eval_batch_size, checkpoint_every: examples per evaluation batch; optimiser steps between checkpoints.
+        gradient_checkpointing: whether layers keep their inputs only and run again in the backward pass.
+        cache_frozen: whether what enters the lowest adapted layer is kept by example, where memory allows it.
     """
 
     epochs: int = 1
@@ -199,6 +201,8 @@ class TrainerSpec:
     dtype: DType = "auto"
     eval_batch_size: int = field(default=32, metadata={"identity": False})
     checkpoint_every: int = field(default=100, metadata={"identity": False})
+    gradient_checkpointing: bool = field(default=False, metadata={"identity": False})
+    cache_frozen: bool = field(default=True, metadata={"identity": False})
 
 
 @dataclass(frozen=True)

@@ -53,7 +53,7 @@ class Settings:
         cache_dir: downloaded models and data, tokenised text.
         device: ``auto``, ``cpu`` or ``cuda``.
         rerun: run cells again that are complete.
-        pack_size: most lanes in one pack.
+        pack: most lanes in one pack; ``auto``: as many as train fastest and fit into memory, which is measured.
         within: margin of the sentence "smallest rank within ... of the best", in the metric's own unit.
         halving: which cells are ended before their end.
     """
@@ -63,7 +63,7 @@ class Settings:
     cache_dir: str
     device: str = "auto"
     rerun: bool = False
-    pack_size: int = 8
+    pack: int | Literal["auto"] = "auto"
     within: float = 0.01
     tracking: TrackingSpec = field(default_factory=TrackingSpec)
     halving: HalvingSpec = field(default_factory=HalvingSpec)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 import re
 from collections.abc import Iterator
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from typing import Any, Literal, get_args, get_origin
 
 from src.errors import ConfigError
+from src.spec.hints import hints_of
 from src.spec.margin import ALLOWED_MARGIN, is_margin
 from src.spec.methods import SIZED, WITH_LORA
 from src.spec.ranks import canonical_ranks, parse_ranks
@@ -83,7 +85,7 @@ def check_settings(settings: Settings) -> Settings:
     checks: list[Check] = [
         ("device", settings.device, re.fullmatch(r"auto|cpu|cuda(:\d+)?", settings.device) is not None,
          "auto, cpu, cuda or cuda:<index>"),
-        ("pack_size", settings.pack_size, settings.pack_size >= 1, "a whole number of at least 1"),
+        ("pack", settings.pack, _is_pack(settings.pack), "auto, or a whole number of at least 1"),
         ("within", settings.within, is_margin(settings.within), ALLOWED_MARGIN),
         ("study", settings.study, re.fullmatch(r"[\w.][\w.+=-]*", settings.study) is not None
          and settings.study.strip(".") != "", "a folder name of letters, digits and . _ + = -"),
@@ -97,6 +99,10 @@ def check_settings(settings: Settings) -> Settings:
         if not good:
             raise ConfigError(key, value, allowed)
     return settings
+
+
+def _is_pack(value: object) -> bool:
+    return value == "auto" or (isinstance(value, int) and value >= 1)
 
 
 def layer_range(text: str | None, num_layers: int, key: str = "lora.layers") -> range:
@@ -117,13 +123,24 @@ def check_literals(spec: Any, prefix: str = "") -> None:
     """Raises:
     ConfigError: a field typed Literal holds another value.
     """
-    hints = get_type_hints(type(spec))
-    for f in dataclasses.fields(spec):
-        value, hint = getattr(spec, f.name), hints[f.name]
-        if dataclasses.is_dataclass(value):
-            check_literals(value, f"{prefix}{f.name}.")
-        elif get_origin(hint) is Literal and value not in get_args(hint):
-            raise ConfigError(f"{prefix}{f.name}", value, " or ".join(map(str, get_args(hint))))
+    kind: Any = type(spec)
+    for name, allowed in _restricted(kind):
+        value = getattr(spec, name)
+        if allowed is None:
+            check_literals(value, f"{prefix}{name}.")
+        elif value not in allowed:
+            raise ConfigError(f"{prefix}{name}", value, " or ".join(map(str, allowed)))
+
+
+@functools.cache
+def _restricted(kind: Any) -> tuple[tuple[str, tuple[Any, ...] | None], ...]:
+    """Fields typed Literal with the values that they may hold, and fields that are specs themselves, with None."""
+    hints = hints_of(kind)
+    return tuple(
+        (name, get_args(hint) if get_origin(hint) is Literal else None)
+        for name, hint in hints.items()
+        if get_origin(hint) is Literal or dataclasses.is_dataclass(hint)
+    )
 
 
 def _checks(spec: RunSpec, *, lora: bool) -> Iterator[Check]:

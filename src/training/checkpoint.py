@@ -23,7 +23,7 @@ from torch import Generator, Tensor
 
 from src.errors import DivergedError, HarnessError
 from src.models.adapted import AdaptedModel
-from src.records import atomic_folder, write_json_atomic
+from src.records import atomic_folder
 from src.training.lane import Evaluation, Lane, LossMeter
 
 _MOMENTS = ("exp_avg", "exp_avg_sq")
@@ -34,7 +34,7 @@ def save_lanes(
 ) -> None:
     """Write a checkpoint of each lane of a pack, ended ones too, then remove the older ones.
 
-    All are filed under the pack's step, which is that of its furthest lane.
+    All are filed under the pack's step, which is that of a lane that began with it.
 
     Args:
         context: what has to be the same to continue (precision, kind of device, data).
@@ -42,17 +42,45 @@ def save_lanes(
     Raises:
         HarnessError: the system refused to write; older checkpoints are still there.
     """
-    roster, step = [lane.run_id for lane in lanes], max(lane.step for lane in lanes)
+    roster, step = [lane.run_id for lane in lanes], max(lane.clock for lane in lanes)
     for lane, folder in zip(lanes, folders, strict=True):
         with atomic_folder(_step_folder(folder, step)) as scratch:
             (scratch / "state.safetensors").write_bytes(save(_tensors(model, lane)))
-            write_json_atomic(
-                scratch / "state.json", {"roster": roster, "context": dict(context or {}), **_values(lane)}
-            )
+            # Written plainly: the folder is synced, and takes its name, as a whole.
+            values = {"roster": roster, "context": dict(context or {}), **_values(lane)}
+            (scratch / "state.json").write_text(json.dumps(values, allow_nan=False))
     for folder in folders:
         for older in find_steps(folder):
             if older < step:
                 shutil.rmtree(_step_folder(folder, older), ignore_errors=True)
+
+
+def keep_only(folder: Path, step: int) -> None:
+    """Remove a lane's checkpoints but that of one step."""
+    for other in find_steps(folder):
+        if other != step:
+            shutil.rmtree(_step_folder(folder, other), ignore_errors=True)
+
+
+def drop_unfinished(folders: Mapping[str, Path]) -> None:
+    """Remove checkpoints that some lane was still to write when their pack was killed.
+
+    What is left are checkpoints of whole packs, so that whoever continues from the newest of them continues in the
+    company, and with the slots, of then.
+
+    Args:
+        folders: of all lanes that are to go on, by run id.
+    """
+    steps = {run_id: find_steps(folder) for run_id, folder in folders.items()}
+    newest = {run_id: max(own, default=0) for run_id, own in steps.items()}
+    for run_id, own in steps.items():
+        for step in own:
+            try:
+                roster = read_roster(folders[run_id], step)
+            except HarnessError:  # said where it is loaded
+                continue
+            if any(newest.get(member, step) < step for member in roster):
+                shutil.rmtree(_step_folder(folders[run_id], step), ignore_errors=True)
 
 
 def find_steps(folder: Path) -> list[int]:
@@ -91,9 +119,10 @@ def load_lane(
         _check_context(source, values["context"], dict(context or {}))
         tensors = load_file(source / "state.safetensors")
         model.load_state(lane.index, _part(tensors, "param"))
-        _restore_moments(lane, tensors, step)
+        _restore_moments(lane, tensors, int(values["step"]))
         _generator(model, lane).set_state(tensors["dropout_generator"])
         _restore_values(lane, values, _part(tensors, "best"))
+        lane.offset = step - lane.step
     except (SafetensorError, OSError, KeyError, TypeError, ValueError, RuntimeError) as error:
         raise _damaged(source, error) from error
 

@@ -7,40 +7,44 @@ memory (temporary results, other lanes, the allocator's reserve) shows in the pe
 
 from __future__ import annotations
 
+import dataclasses
 import gc
 import weakref
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
+from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 from torch.multiprocessing.reductions import StorageWeakRef
 
-from src.data import Batch
+from src.data import IGNORED, Batch
 from src.models.adapted import AdaptedModel
 from src.models.losses import loss_sum
 from src.models.memory import held_bytes
-from src.spec import UNFROZEN
+from src.spec import UNFROZEN, OptimSpec, RunSpec
 from src.training.lane import Lane
+
+# Of each base, what a lane of a kind keeps for a batch of a geometry.
+_measured: weakref.WeakKeyDictionary[nn.Module, dict[Any, int]] = weakref.WeakKeyDictionary()
 
 
 def measure_forward(model: AdaptedModel, lanes: Sequence[Lane], batches: Sequence[Batch]) -> None:
     """Note of each lane its weights, and the activations that it keeps when it goes through the model alone.
 
-    One forward pass more for each lane; its dropout generator is put back, so that training draws what it would have
-    drawn. Lanes are measured alone because in a pack all rows go through all layers, also those of a lane that needs
-    no gradient there.
+    One forward pass more for each lane that is the first of its kind in this process; its dropout generator is put
+    back, so that training draws what it would have drawn. Lanes are measured alone because in a pack all rows go
+    through all layers, also those of a lane that needs no gradient there.
 
     Args:
         batches: a micro-batch of each lane, always of its first step, so that resumed runs come to the same numbers.
     """
     participating = model.lanes
     for lane, batch in zip(lanes, batches, strict=True):
-        model.retain([lane.index])
-        generator = model.roster.generators[lane.index]
-        before = generator.get_state()
-        lane.costs["activation_bytes"] = saved_bytes(partial(_loss, model, lane, batch))
-        generator.set_state(before)
+        known, key = _measured.setdefault(model.base.model, {}), (_kind(lane.spec), _geometry(batch))
+        if key not in known:
+            known[key] = _activation_bytes(model, lane, batch)
+        lane.costs["activation_bytes"] = known[key]
         lane.costs["trained_weight_bytes"] = held_bytes(lane.parameters.values())
         lane.costs["frozen_weight_bytes"] = _frozen_bytes(model, lane)
     model.retain(participating)
@@ -97,6 +101,28 @@ def _storages(saved: Iterable[_Saved]) -> list[tuple[StorageWeakRef, int]]:
         storage = handle.tensor.untyped_storage()
         storages[storage.data_ptr()] = (StorageWeakRef(storage), storage.nbytes())
     return list(storages.values())
+
+
+def _activation_bytes(model: AdaptedModel, lane: Lane, batch: Batch) -> int:
+    model.retain([lane.index])
+    generator = model.roster.generators[lane.index]
+    before = generator.get_state()
+    size = saved_bytes(partial(_loss, model, lane, batch))
+    generator.set_state(before)
+    return size
+
+
+def _kind(spec: RunSpec) -> RunSpec:
+    """The spec without what cannot change the number of bytes: seed and learning rates."""
+    smoothing = spec.optim.label_smoothing
+    return dataclasses.replace(spec, seed=0, optim=OptimSpec(lr=1.0, head_lr=1.0, label_smoothing=smoothing))
+
+
+def _geometry(batch: Batch) -> tuple[tuple[int, ...], ...]:
+    """Tokens of each row, and how many of its labels count."""
+    labels = batch.labels.unsqueeze(-1) if batch.labels.dim() == 1 else batch.labels
+    counted = (labels != IGNORED).sum(dim=1)
+    return tuple(batch.attention_mask.sum(dim=1).tolist()), tuple(counted.tolist()), tuple(batch.labels.shape)
 
 
 def _loss(model: AdaptedModel, lane: Lane, batch: Batch) -> Tensor:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import math
 
+import torch
 from torch import Tensor
 
 from src.data import Batch, TaskData, collate, epoch_batches
@@ -22,8 +23,8 @@ class DataOrder:
     def __init__(self, data: TaskData, trainer: TrainerSpec) -> None:
         self.data, self.trainer = data, trainer
         self.steps_per_epoch = steps_per_epoch(data, trainer)
-        self._epoch = functools.lru_cache(maxsize=16)(self._make_epoch)
-        self._batches = functools.lru_cache(maxsize=16)(self._make_batches)
+        self._epoch = functools.lru_cache(maxsize=64)(self._make_epoch)
+        self._batches = functools.lru_cache(maxsize=64)(self._make_batches)
 
     def batches(self, seed: int, step: int) -> tuple[Batch, ...]:
         """The micro-batches of an optimiser step (0-based, over all epochs)."""
@@ -32,6 +33,10 @@ class DataOrder:
     def validation_due(self, step: int, total_steps: int) -> bool:
         """Whether to validate after `step` steps: at the chosen interval, and always at the end."""
         return step >= total_steps or step % (self.trainer.eval_every or self.steps_per_epoch) == 0
+
+    def lengths(self, seed: int) -> Tensor:
+        """Tokens of the longest example in each batch of a seed's first epoch: int64 [steps_per_epoch]."""
+        return torch.stack([self.data.train.lengths[rows].max() for rows in self._epoch(seed, 0)])
 
     def _make_epoch(self, seed: int, epoch: int) -> list[Tensor]:
         lengths = self.data.train.lengths

@@ -61,6 +61,7 @@ class Lane:
         index: lane number within the adapted model.
         parameters: what it trains, by name.
         total_steps: length of its schedule.
+        offset: steps that its pack had taken before this lane's first one.
         train_seconds, eval_seconds: its share of the pack's time in steps and in evaluations.
         tokens: tokens (without padding) trained on.
         costs: bytes of memory by name, as src.training.costs counts them at the first step; empty before it.
@@ -74,6 +75,7 @@ class Lane:
     status: LaneStatus = "running"
     error: DivergedError | None = None
     step: int = 0
+    offset: int = 0
     train_seconds: float = 0.0
     eval_seconds: float = 0.0
     tokens: int = 0
@@ -109,6 +111,11 @@ class Lane:
         self.meter.add(loss)
         self.step += 1
         return norm
+
+    @property
+    def clock(self) -> int:
+        """Steps of its pack; its own unless it took a slot that another lane freed."""
+        return self.offset + self.step
 
     @property
     def lr_factor(self) -> float:

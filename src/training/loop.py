@@ -1,9 +1,12 @@
-"""The training loop: all lanes of a pack step together, each on its own batches, loss, clip, schedule and optimiser."""
+"""The training loop: all lanes of a pack step together, each on its own batches, loss, clip, schedule and optimiser.
+
+Lanes need not be at the same step: one that takes a slot which another has freed begins with its own first step.
+"""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol
 
 import torch
@@ -34,39 +37,52 @@ class Observer(Protocol):
         """Whether to checkpoint and raise InterruptedRunError before the next step."""
 
 
+Refill = Callable[[], Sequence[Lane]]
+
+
 def train_pack(
-    model: AdaptedModel, data: TaskData, lanes: Sequence[Lane], observer: Observer, until: int | None = None
+    model: AdaptedModel,
+    data: TaskData,
+    lanes: Sequence[Lane],
+    observer: Observer,
+    until: int | None = None,
+    *,
+    refill: Refill = tuple,
 ) -> None:
-    """Train lanes to their end, from wherever they are; all must be at the same step.
+    """Train lanes to their end, from wherever they are.
 
     Afterwards every lane is stopped (with its best state) or diverged, or, with `until`, running at that step.
 
     Args:
-        until: a step after which to return; None for no such step.
+        until: a step of its own at which a lane pauses; None for no such step.
+        refill: called when some lanes have ended or paused and others go on: gives lanes to train in their place.
 
     Raises:
         InterruptedRunError: a stop was requested; checkpoints were written.
     """
     trainer = lanes[0].spec.trainer
     order = DataOrder(data, trainer)
-    active = [lane for lane in lanes if lane.status == "running"]
-    start = active[0].step if active else 0
+    active = [lane for lane in lanes if goes_on(lane, until)]
+    start = active[0].clock if active else 0
     while active:
-        model.retain([lane.index for lane in active])
-        step = active[0].step
-        if until is not None and step >= until:
-            return
-        if step > start and step % trainer.checkpoint_every == 0:
+        clock = active[0].clock
+        if clock > start and clock % trainer.checkpoint_every == 0:
             observer.checkpoint()
         if observer.stop_requested():
             observer.checkpoint()
             raise InterruptedRunError("Stopped as asked; run the same command again to continue from the checkpoint.")
-        if step < active[0].total_steps:
-            _step(model, active, order, observer)
-        survivors = [lane for lane in active if lane.status == "running"]
-        if survivors and order.validation_due(survivors[0].step, survivors[0].total_steps):
-            _validate(model, data, survivors, order, observer)
-        active = [lane for lane in survivors if lane.status == "running"]
+        if steppers := [lane for lane in active if lane.step < lane.total_steps]:
+            _step(model, steppers, order, observer)
+        running = (lane for lane in active if lane.status == "running")
+        if due := [lane for lane in running if order.validation_due(lane.step, lane.total_steps)]:
+            _validate(model, data, due, order, observer)
+        rest = [lane for lane in active if goes_on(lane, until)]
+        active = [*rest, *refill()] if 0 < len(rest) < len(active) else rest
+
+
+def goes_on(lane: Lane, until: int | None) -> bool:
+    """Whether a lane has neither ended nor come to where it pauses."""
+    return lane.status == "running" and (until is None or lane.step < until)
 
 
 def _step(model: AdaptedModel, lanes: Sequence[Lane], order: DataOrder, observer: Observer) -> None:
@@ -103,17 +119,32 @@ def _accumulate(model: AdaptedModel, lanes: Sequence[Lane], micro_batches: Seque
     task = lanes[0].spec.task
     counts = [sum(num_targets(task.kind, batch) for batch in batches) for batches in micro_batches]
     sums = torch.zeros(len(lanes), dtype=torch.float64, device=model.device)
-    for batches in zip(*micro_batches, strict=True):
+    for places, batches in _passes(micro_batches):
+        model.retain([lanes[place].index for place in places])
         outputs = model.forward(batches, training=True)
         losses = torch.stack(
             [
-                loss_sum(task.kind, output, lane.spec.optim.label_smoothing) / max(1, count)
-                for lane, output, count in zip(lanes, outputs, counts, strict=True)
+                loss_sum(task.kind, output, lanes[place].spec.optim.label_smoothing) / max(1, counts[place])
+                for place, output in zip(places, outputs, strict=True)
             ]
         )
         losses.sum().backward()
-        sums += losses.detach()
+        sums[places] += losses.detach()
     return sums.tolist()
+
+
+def _passes(micro_batches: Sequence[Sequence[Batch]]) -> Iterator[tuple[list[int], list[Batch]]]:
+    """Which lanes go through the model together, and with what; each lane's micro-batches come in their order.
+
+    All lanes in every pass, but where some are at an epoch's last batch, which may have fewer rows than the others'.
+    """
+    for turn in range(max(map(len, micro_batches))):
+        alike: dict[int, list[int]] = {}
+        for place, batches in enumerate(micro_batches):
+            if turn < len(batches):
+                alike.setdefault(len(batches[turn].attention_mask), []).append(place)
+        for places in alike.values():
+            yield places, [micro_batches[place][turn] for place in places]
 
 
 def _validate(model: AdaptedModel, data: TaskData, lanes: Sequence[Lane], order: DataOrder, observer: Observer) -> None:

@@ -154,6 +154,8 @@ def specs(draw: st.DrawFn) -> RunSpec:
         dtype=st.sampled_from(get_args(DType)),
         eval_batch_size=COUNT,
         checkpoint_every=COUNT,
+        gradient_checkpointing=st.booleans(),
+        cache_frozen=st.booleans(),
     )
     lora = draw(loras())
     return normalise(RunSpec(draw(model), task, lora, draw(optim), draw(trainer), draw(SEED), draw(methods(lora))))

@@ -171,3 +171,11 @@ def test_a_full_disk_is_mentioned_once_and_without_traceback(
     assert capsys.readouterr().err.splitlines() == [
         "Lines are missing from /dev/full: [Errno 28] No space left on device.", "line 0", "line 1", "line 2"
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize(("cells", "shown"), [(50, 50), (51, 20)])
+def test_of_very_many_cells_the_best_are_printed(cells: int, shown: int, capsys: pytest.CaptureFixture[str]) -> None:
+    text = piped(study_table(*(make_record(make_spec("qv", r), 0.5 + r / 1000) for r in range(1, cells + 1))), capsys)
+    rows = [line.split()[1] for line in text.splitlines() if line.startswith("qv ")]
+    assert rows == [str(rank) for rank in range(cells, cells - shown, -1)]
+    assert ("The best 20 of 51 cells; table.csv has all." in text) == (shown < cells)

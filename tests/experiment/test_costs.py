@@ -101,7 +101,7 @@ def test_company_does_not_change_what_is_counted(place: Workplace, tmp_path: Pat
     specs = [short(place, "qv", 2, dropout=0.1), short(place, "all", 3)]
     counts = []
     for name, size in (("packed", 8), ("alone", 1)):
-        run_study(specs, place.settings(tmp_path / name, pack_size=size))
+        run_study(specs, place.settings(tmp_path / name, pack=size))
         records = [record_of(run) for run in place.runs(specs, tmp_path / name)]
         counts.append([[record["memory"][key] for key in COUNTED] for record in records])
     assert counts[0] == counts[1]

@@ -80,7 +80,7 @@ def test_test_is_scored_as_text_and_validation_is_not(runs: list[RunPaths]) -> N
 def test_what_a_cell_writes_does_not_depend_on_its_company(
     place: Workplace, runs: list[RunPaths], tmp_path: Path
 ) -> None:
-    run_study(cells(place), place.settings(tmp_path, pack_size=1))
+    run_study(cells(place), place.settings(tmp_path, pack=1))
     assert [lines(run) for run in place.runs(cells(place), tmp_path)] == [lines(run) for run in runs]
 
 

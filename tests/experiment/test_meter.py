@@ -80,3 +80,21 @@ def test_a_pack_with_nothing_to_train(clock: Clock) -> None:
     meter.begin_study(1, skipped=0)
     meter.begin_pack(1, 0, 40, 0)
     assert (meter.epoch, meter.epoch_steps, meter.pack_left_s, meter.study_left_s) == ((1, 1), (0, 0), None, None)
+
+
+def test_a_cell_that_takes_a_free_place_makes_the_pack_longer(clock: Clock) -> None:
+    """Two places, three cells: one ends after 40 of 100 steps, and the third takes 100 more from there."""
+    meter = Meter(clock)
+    meter.begin_study(3, skipped=0)
+    meter.begin_pack(2, 100, 40, 0)
+    clock.now += 40
+    meter.advance(40, tokens=1)
+    meter.ended += 1
+    meter.join(140)
+    assert (meter.lanes, meter.total_steps, meter.epoch) == (3, 140, (2, 4))
+    assert meter.pack_left_s == pytest.approx(100)
+    clock.now += 60
+    meter.advance(100, tokens=1)
+    meter.ended += 1
+    assert meter.pack_left_s == pytest.approx(40)
+    assert 25 < meter.study_left_s < 60

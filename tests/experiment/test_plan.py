@@ -11,11 +11,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from src.experiment.plan import Pack, common_step, plan_packs, share_key
+from src.experiment.pack_table import Measured, PackTable
+from src.experiment.plan import FixedSize, Pack, PackSize, common_step, plan_packs, share_key
 from src.experiment.resolve import Cell, resolve_cells
 from src.records import StudyPaths
 from tests.experiment.workplace import Workplace, build
 
+RATES = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2)
 NOWHERE = StudyPaths.of("nowhere", "study")
 
 
@@ -64,6 +66,45 @@ def test_cells_of_one_seed_stand_side_by_side(many: list[Cell]) -> None:
     (pack, *_) = plan_packs(many, 8, NOWHERE)
     assert [cell.spec.seed for cell in pack] == [0, 0, 0, 1, 1, 1]
     assert [len({cell.spec.seed for cell in p}) for p in plan_packs(many, 3, NOWHERE)] == [1] * 6
+
+
+def test_cells_are_ordered_by_lowest_layer_seed_matrices_and_rank(place: Workplace) -> None:
+    shapes = [("v", 1), ("q", 8), ("q", 1), ("v", 1), ("q", 2)]
+    specs = [
+        place.spec(*shape, seed=seed, lr=lr) for lr, seed, shape in zip(RATES, (1, 0, 1, 0, 0), shapes, strict=True)
+    ]
+    specs += [place.spec("none"), place.spec("q", 4, layers="1-1")]
+    (pack,) = plan_packs(resolve_cells(specs, place.cache), 8, NOWHERE)
+    shown = [(cell.spec.lora.targets, cell.setup.allocation.rank, cell.spec.seed) for cell in pack]
+    assert shown == [("q", 2, 0), ("q", 8, 0), ("v", 1, 0), ("q", 1, 1), ("v", 1, 1), ("q", 4, 0), ("none", 0, 0)]
+
+
+def test_the_packs_of_a_group_are_of_nearly_equal_size(place: Workplace) -> None:
+    cells = resolve_cells([place.spec(lr=1e-3 * (i + 1)) for i in range(9)], place.cache)
+    assert [len(pack) for pack in plan_packs(cells, 8, NOWHERE)] == [5, 4]
+
+
+@pytest.mark.parametrize(
+    ("rates", "padding", "seeds"),
+    [
+        ((100, 200, 400), 0.05, [(0, 0, 1, 1)]),  # little padding
+        ((100, 200, 210), 0.3, [(0, 0), (1, 1)]),  # two seconds' packs of 2 against one of 4 at 1.3 x 4 / 2.1
+        ((100, 120, 400), 0.3, [(0, 0, 1, 1)]),  # padded, and still faster than packs of 2
+        (None, 0.9, [(0, 0, 1, 1)]),  # nothing is known of their speed
+    ],
+)
+def test_seeds_part_where_padding_costs_more_than_smaller_packs(
+    place: Workplace, rates: tuple[float, ...] | None, padding: float, seeds: list[tuple[int, ...]]
+) -> None:
+    table = rates and PackTable(tuple(Measured(n, r, None) for n, r in zip((1, 2, 4), rates, strict=True)))
+
+    class Sizes(FixedSize):
+        def choose(self, cells: Sequence[Cell]) -> PackSize:
+            return PackSize(4, table or None, lambda pack: padding if len({c.spec.seed for c in pack}) > 1 else 0.0)
+
+    cells = resolve_cells([place.spec(seed=seed, lr=lr) for lr in RATES[:2] for seed in (0, 1)], place.cache)
+    packs = plan_packs(cells, Sizes(4), NOWHERE)
+    assert [tuple(cell.spec.seed for cell in pack) for pack in packs] == seeds
 
 
 def test_cells_whose_matrices_meet_rows_of_the_whole_batch_train_alone(many: list[Cell]) -> None:

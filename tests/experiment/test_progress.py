@@ -34,8 +34,8 @@ def play(progress: Progress, clock: Clock, pause_s: float = 0.0) -> None:
         clock.now += 2
         progress.step(step, tokens=500)
         if step == 20:
-            progress.evaluation({"qv r=4": 0.8125})
-            progress.evaluation({"qkvo [bold]": None})
+            progress.evaluation({"qv r=4": 0.8125}, 20)
+            progress.evaluation({"qkvo [bold]": None}, 20)
             time.sleep(pause_s)
     progress.cell_done("qv-r4", "completed", 0.8125)
     progress.cell_done("qkvo-r8", "diverged", None)
@@ -68,6 +68,27 @@ def test_an_epoch_that_ends_between_two_lines_has_its_own(log: Path) -> None:
     for step in range(1, 10):
         progress.step(step, tokens=1)
     assert [line.split()[2] for line in lines_of(log)[1:]] == ["3/9,", "6/9,", "9/9,"]
+
+
+def test_who_takes_a_free_place_is_named_and_evaluated_at_its_own_steps(
+    log: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "100")
+    monkeypatch.setenv("TERM", "xterm")
+    with open_terminal() as (stream, screen):
+        progress = RichProgress(stream, Clock())
+        progress.start_study(3, skipped=0)
+        progress.start_pack(["a", "b"], total_steps=30, steps_per_epoch=20)
+        progress.step(12, tokens=1)
+        progress.join("c", 42)
+        progress.step(17, tokens=1)
+        progress.evaluation({"c": 0.5}, 5)
+        time.sleep(0.6)
+        progress.stop()
+    lines = lines_of(log)
+    assert "INFO c takes a free place at step 12 of the pack" in lines
+    assert "INFO validation at step 5: c 0.5000" in lines
+    assert "17/42" in screen.text
 
 
 @pytest.mark.parametrize("columns", [40, 80, 200])

@@ -43,7 +43,7 @@ def cells(place: Workplace, **changes: Any) -> list[RunSpec]:
 def whole(place: Workplace, tmp_path_factory: pytest.TempPathFactory) -> list[Any]:
     """What comes out without halving, cell by cell."""
     output = tmp_path_factory.mktemp("whole")
-    run_study(cells(place, metric="loss"), place.settings(output, pack_size=1))
+    run_study(cells(place, metric="loss"), place.settings(output, pack=1))
     return [(record_of(run), result) for run, result in both(place, output)]
 
 
@@ -82,9 +82,7 @@ def check_ends(place: Workplace, output: Path, whole: list[Any]) -> None:
 
 
 def halve(place: Workplace, output: Path, **changes: Any) -> Any:
-    return run_study(
-        cells(place, metric="loss"), place.settings(output, **{"halving": HALVES, "pack_size": 1, **changes})
-    )
+    return run_study(cells(place, metric="loss"), place.settings(output, **{"halving": HALVES, "pack": 1, **changes}))
 
 
 def test_survivors_end_where_they_would_have_ended(place: Workplace, whole: list[Any], tmp_path: Path) -> None:
@@ -117,8 +115,8 @@ def test_the_report_lists_who_was_ended_and_counts_its_learning_rate(place: Work
 def test_in_packs_of_any_company_survivors_agree(place: Workplace, tmp_path: Path) -> None:
     """Packs are regrouped at every rung; float64 shows that only rounding depends on the company."""
     specs = cells(place, metric="loss", dtype="float64", dropout=0.1)
-    run_study(specs, place.settings(tmp_path / "whole", pack_size=8))
-    run_study(specs, place.settings(tmp_path / "halved", pack_size=3, halving=HALVES))
+    run_study(specs, place.settings(tmp_path / "whole", pack=8))
+    run_study(specs, place.settings(tmp_path / "halved", pack=3, halving=HALVES))
     plain, halved = (place.runs(specs, tmp_path / name) for name in ("whole", "halved"))
     ended = [record_of(run)["status"] == "completed" for run in halved]
     assert sum(ended) == 3
@@ -160,7 +158,7 @@ def test_a_kill_between_checkpoint_and_record_costs_nothing(
 
 def test_a_larger_grid_later_calls_nobody_back(place: Workplace, tmp_path: Path) -> None:
     few = [place.spec(lr=rate, eval_every=3, metric="loss") for rate in RATES[:2]]
-    settings = place.settings(tmp_path, halving=HALVES, pack_size=1)
+    settings = place.settings(tmp_path, halving=HALVES, pack=1)
     run_study(few, settings)
     before = [record_of(run) for run in place.runs(few, tmp_path)]
     assert sorted(record["status"] for record in before) == ["completed", "eliminated"]
@@ -173,7 +171,7 @@ def test_a_larger_grid_later_calls_nobody_back(place: Workplace, tmp_path: Path)
 
 def test_without_halving_what_was_ended_runs_to_its_end(place: Workplace, whole: list[Any], tmp_path: Path) -> None:
     halve(place, tmp_path)
-    run_study(cells(place, metric="loss"), place.settings(tmp_path, pack_size=1))
+    run_study(cells(place, metric="loss"), place.settings(tmp_path, pack=1))
     assert [result for _, result in both(place, tmp_path)] == [result for _, result in whole]
 
 

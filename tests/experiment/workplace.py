@@ -57,8 +57,10 @@ class Workplace:
         return normalise(RunSpec(ModelSpec(str(self.model)), **groups, seed=seed))
 
     def settings(self, output_dir: Path, **changes: Any) -> Settings:
-        """Untracked, on the CPU."""
-        plain: dict[str, Any] = {"device": "cpu", "tracking": TrackingSpec("none"), "study": STUDY, **changes}
+        """Untracked, on the CPU, in packs of at most 8."""
+        plain: dict[str, Any] = {
+            "device": "cpu", "tracking": TrackingSpec("none"), "study": STUDY, "pack": 8, **changes,
+        }  # fmt: skip
         return Settings(output_dir=str(output_dir), cache_dir=str(self.cache), **plain)
 
     def runs(self, specs: Sequence[RunSpec], output_dir: Path) -> list[RunPaths]:

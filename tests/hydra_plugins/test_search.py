@@ -49,7 +49,7 @@ def records(output: Path) -> list[dict[str, Any]]:
 @needs_extra
 def test_the_best_score_wins_and_the_same_command_again_trains_nothing(place: Workplace, tmp_path: Path) -> None:
     """The metric is a loss, so that the lowest is the best; two batches, of which each trains in one pack."""
-    arguments = [INTERVAL, "hydra.sweeper.n_trials=5", "pack_size=3", "task.metric=loss"]
+    arguments = [INTERVAL, "hydra.sweeper.n_trials=5", "pack=3", "task.metric=loss"]
     first = search(place, tmp_path, *arguments)
     assert first.returncode == 0, first.stderr
     found = records(tmp_path)
@@ -111,6 +111,5 @@ def test_without_the_extra_it_says_how_to_get_it(place: Workplace, tmp_path: Pat
     result = search(place, tmp_path / "out", INTERVAL, python=("-S",), PYTHONPATH=str(packages))
     assert result.returncode == 2
     assert result.stderr == (
-        "hydra/sweeper is 'optuna'; allowed: basic; or optuna, after: "
-        'pip install -c constraints.txt -e ".[optuna]".\n'
+        "hydra/sweeper is 'optuna'; allowed: grid; or optuna, after: pip install -c constraints.txt -e \".[optuna]\".\n"
     )

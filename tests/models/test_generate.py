@@ -11,7 +11,7 @@ import pytest
 import torch
 from transformers import DynamicCache, EncoderDecoderCache
 
-from src.data import Batch, TaskData, TokenSplit
+from src.data import Batch, TaskData, TokenSplit, collate
 from src.errors import ConfigError
 from src.models.adapted import AdaptedModel
 from src.models.generate import Prompt, check_generation, generate, group_prompts
@@ -100,6 +100,18 @@ def test_a_lane_writes_in_company_what_it_writes_alone(beams: int) -> None:
         alone, _ = make("llama", "causal_lm", [cell])
         alone.load_state(0, states[lane])
         assert written(alone, task) == together[lane]
+
+
+@pytest.mark.parametrize(("model_type", "kind"), MODELS)
+def test_texts_that_were_scored_before_do_not_change_what_is_written(model_type: str, kind: TaskKind) -> None:
+    """Of several lengths, so that they stand end to end where the model can, and of both lanes."""
+    model, task = make(model_type, kind)
+    before = written(model, task)
+    model.retain([0, 1])
+    batch = collate(tiny_data(kind).test, torch.arange(8), 1)
+    model.forward([batch, batch], training=False)
+    model.retain([0])
+    assert written(model, task) == before
 
 
 def test_several_lanes_at_once_are_a_mistake() -> None:

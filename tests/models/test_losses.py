@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from src.data import IGNORED, Batch
-from src.models.adapted import LaneOutput
 from src.models.losses import loss_sum, num_targets
+from src.models.outputs import LaneOutput
 from src.spec import TaskKind
 from src.training import train_pack
 from tests.tiny import Recorder, start, tiny_base, tiny_cell, tiny_data

@@ -7,8 +7,10 @@ import torch
 from torch import Tensor
 
 from src.data import Batch
+from src.models.adapted import AdaptedModel
 from src.models.attention import _fused, _PlainAttention, packed_attention
 from src.models.packing import CACHED, PACKED, SIMILAR, lay_out, packed_inputs, unpack
+from tests.tiny import tiny_base, tiny_cell, tiny_data
 from tests.tiny_architectures import CASES
 
 CPU = torch.device("cpu")
@@ -115,3 +117,32 @@ def test_buckets_hold_every_token_once_and_little_padding():
     assert torch.equal(flat[layout.places], torch.arange(sum(lengths)))
     assert sum(b.rows.numel() for b in layout.buckets) * SIMILAR <= sum(lengths)
     assert all(b.rows.numel() <= CACHED or len(b.rows) == 1 for b in layout.buckets)
+
+
+@pytest.mark.parametrize("dropout", [0.0, 0.3])
+def test_a_model_computes_the_same_padded_and_end_to_end(dropout):
+    """Two lanes of different lengths, with dropout drawn for the same elements: loss, gradients and generators."""
+    base, data = tiny_base("bert"), tiny_data()
+    cells = [tiny_cell(data, base, targets="all", rank=2, seed=seed, dropout=dropout) for seed in (0, 1)]
+    batches = [make_batch([7, 2, 3, 3]), make_batch([2, 9, 4, 2], seed=1)]
+    found = []
+    for packs in (True, False):
+        model = AdaptedModel(base, cells, num_labels=3, pad_id=1)
+        model.feed.packs = packs
+        assert (model.feed.lay_out(batches) is not None) == packs
+        outputs = model.forward(batches, training=True)
+        sum((output.logits**2).sum() for output in outputs).backward()
+        gradients = [p.grad for lane in (0, 1) for p in model.parameters(lane).values() if p.grad is not None]
+        states = [generator.get_state() for generator in model.roster.generators.values()]
+        found.append(([output.logits.detach() for output in outputs], gradients, states))
+        model.detach()
+    for ours, theirs in zip(*found, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-10, atol=1e-10)
+
+
+def test_full_batches_stay_padded():
+    base, data = tiny_base("bert"), tiny_data()
+    model = AdaptedModel(base, [tiny_cell(data, base)], num_labels=3, pad_id=1)
+    assert model.feed.lay_out([make_batch([9, 9, 9, 8])]) is None
+    assert model.feed.lay_out([make_batch([9, 9, 9, 3])]) is not None
+    model.detach()

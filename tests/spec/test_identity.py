@@ -78,9 +78,10 @@ def test_what_cannot_change_a_result_leaves_the_run_id(path: tuple[str, ...], va
     assert run_id(replace(BASE, path, another(path, value))) == run_id(BASE)
 
 
-def test_only_pace_and_batch_of_evaluation_are_left_out() -> None:
+def test_only_pace_memory_and_batch_of_evaluation_are_left_out() -> None:
     left_out = {path for path, _, identity in FIELDS if not identity}
-    assert left_out == {("trainer", "eval_batch_size"), ("trainer", "checkpoint_every")}
+    names = {"eval_batch_size", "checkpoint_every", "gradient_checkpointing", "cache_frozen"}
+    assert left_out == {("trainer", name) for name in names}
 
 
 def anything(kind: Any) -> st.SearchStrategy[Any]:

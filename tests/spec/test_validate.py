@@ -100,7 +100,7 @@ BAD: dict[str, tuple[list[Any], str]] = {
 # Whether a name exists shows only when model and data are read; a budget is checked with the rank, templates by kind.
 NOT_ALONE = {
     "model.revision", "model.projections", "lora.budget", "task.prompt", "task.completion", "task.image", "lora.dora",
-    "lora.rslora", "method.said",
+    "lora.rslora", "method.said", "trainer.cache_frozen", "trainer.gradient_checkpointing",
 } | {
     f"task.{name}"
     for name in (
@@ -110,7 +110,7 @@ NOT_ALONE = {
 BAD_SETTINGS: dict[str, tuple[list[Any], str]] = {
     "study": (["", "a/b", "..", ".", "-x", "a b"], "a folder name of letters, digits and . _ + = -"),
     "device": (["gpu", "cuda:", "cuda:x", "", "CPU"], "auto, cpu, cuda or cuda:<index>"),
-    "pack_size": ([0, -1], "a whole number of at least 1"),
+    "pack": ([0, -1, "all"], "auto, or a whole number of at least 1"),
     "within": ([-0.1, NAN, INF], "a number of at least 0"),
     "tracking.backend": (["mlflow"], "wandb or none"),
     "tracking.mode": (["disabled"], "auto or online or offline"),

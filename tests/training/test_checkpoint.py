@@ -9,7 +9,7 @@ import torch
 
 from src.errors import HarnessError, InterruptedRunError
 from src.training import train_pack
-from src.training.checkpoint import find_steps, load_lane, read_roster, save_lanes
+from src.training.checkpoint import drop_unfinished, find_steps, load_lane, read_roster, save_lanes
 from tests.tiny import Recorder, start, tiny_base, tiny_cell, tiny_data
 
 CELLS = [
@@ -100,6 +100,39 @@ def test_a_lane_that_stopped_early_stays_stopped(tmp_path):
         load_lane(again, lane, folder, 30)
     assert [(lane.status, lane.step) for lane in restored] == [("stopped", 10), ("running", 30)]
     assert restored[0].best == lanes[0].best
+
+
+def write_checkpoints(tmp_path, steps):
+    """Checkpoints without contents: run id -> {step: roster}."""
+    for run_id, own in steps.items():
+        for step, roster in own.items():
+            folder = tmp_path / run_id / f"step-{step:08d}"
+            folder.mkdir(parents=True)
+            (folder / "state.json").write_text(json.dumps({"roster": list(roster)}))
+    return {run_id: tmp_path / run_id for run_id in steps}
+
+
+@pytest.mark.parametrize(
+    ("steps", "left"),
+    [
+        # Killed while b was still to write step 8: both go on from 4.
+        ({"a": {4: "ab", 8: "ab"}, "b": {4: "ab"}}, {"a": [4], "b": [4]}),
+        # c had joined after step 4 and was still to write its first one; so it waits again, as then.
+        ({"a": {4: "ab", 8: "acd"}, "c": {8: "acd"}, "d": {}}, {"a": [4], "c": [], "d": []}),
+        # c had paused at step 3 of its own before it joined.
+        ({"a": {4: "ab", 8: "ac"}, "c": {3: "cd"}}, {"a": [4], "c": [3]}),
+        # All have written; older ones were being removed.
+        ({"a": {8: "ab"}, "b": {4: "ab", 8: "ab"}}, {"a": [8], "b": [4, 8]}),
+        # z has ended, or is of another study.
+        ({"a": {4: "az"}}, {"a": [4]}),
+        # b went on without a, which failed.
+        ({"a": {4: "ab"}, "b": {8: "b"}}, {"a": [4], "b": [8]}),
+    ],
+)
+def test_what_a_kill_left_half_written_is_dropped(tmp_path, steps, left):
+    folders = write_checkpoints(tmp_path, steps)
+    drop_unfinished(folders)
+    assert {run_id: find_steps(folder) for run_id, folder in folders.items()} == left
 
 
 def damage_json(folder):

@@ -5,6 +5,7 @@ evaluate copies this file and imports the copy, so it stands alone.
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import datasets
@@ -25,14 +26,34 @@ class Classification(evaluate.Metric):
         )
 
     def _compute(self, predictions: Any, references: Any, num_labels: int) -> dict[str, float | None]:
-        positives = 1 in references or 1 in predictions
-        f1 = sklearn.metrics.f1_score(references, predictions) if num_labels == 2 and positives else None
-        # scikit-learn's convention is 0 for constant predictions; with a single true class there is no correlation.
-        varied = len(set(references)) > 1
-        matthews = sklearn.metrics.matthews_corrcoef(references, predictions) if varied else None
+        return self.score(predictions, references, num_labels)
+
+    def score(self, predictions: Any, references: Any, num_labels: int) -> dict[str, float | None]:
+        """What `compute` gives, without the table that it keeps its inputs in: a sweep scores thousands of times.
+
+        All four follow from one confusion matrix; scikit-learn's own functions would each count it anew.
+        """
+        labels = range(max(2, num_labels, max(*references, *predictions) + 1))
+        counts = sklearn.metrics.confusion_matrix(references, predictions, labels=labels)
+        right, true, said = counts.diagonal(), counts.sum(axis=1), counts.sum(axis=0)
+        seen = true + said > 0
+        f1 = 2.0 * right[seen] / (true + said)[seen]
         return {
-            "accuracy": float(sklearn.metrics.accuracy_score(references, predictions)),
-            "f1": None if f1 is None else float(f1),
-            "macro_f1": float(sklearn.metrics.f1_score(references, predictions, average="macro", zero_division=0)),
-            "matthews": None if matthews is None else float(matthews),
+            "accuracy": float(right.sum() / counts.sum()),
+            "f1": float(f1[-1]) if num_labels == 2 and seen[1] else None,
+            "macro_f1": float(f1.mean()),
+            "matthews": _matthews(int(right.sum()), true.tolist(), said.tolist()),
         }
+
+
+def _matthews(right: int, true: list[int], said: list[int]) -> float | None:
+    """Gorodkin 2004, Comparing two K-category assignments by a K-category correlation coefficient.
+
+    scikit-learn's convention is 0 for constant predictions; with a single true class there is no correlation.
+    """
+    n = sum(true)
+    spread = (n * n - sum(t * t for t in true)) * (n * n - sum(s * s for s in said))
+    if max(true) == n:
+        return None
+    both = n * right - sum(t * s for t, s in zip(true, said, strict=True))
+    return both / math.sqrt(spread) if spread else 0.0

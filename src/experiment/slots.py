@@ -1,0 +1,83 @@
+"""The places of a running pack: who trains, and who waits for a place that becomes free."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+from src.errors import HarnessError
+from src.experiment.plan import Pack, Sizes, common_step, plan_packs
+from src.experiment.resolve import Cell
+from src.records import StudyPaths
+from src.training.checkpoint import read_roster
+
+
+@dataclass
+class Slots:
+    """Places in one pack.
+
+    Attributes:
+        cells: those that train, or are to train first, in the order of their lanes.
+        size: most cells that train at a time.
+        waiting: cells that no pack has begun and that may train beside these; the packs to come are made of them.
+    """
+
+    cells: list[Cell]
+    size: int
+    waiting: deque[Cell] = field(default_factory=deque)
+
+    @classmethod
+    def only(cls, cells: Sequence[Cell]) -> Slots:
+        """Places for these cells, and nobody waits."""
+        return cls(list(cells), len(cells))
+
+    def fill(self) -> list[Cell]:
+        """Give free places to cells that wait.
+
+        Returns:
+            Those that got one.
+        """
+        num_free = min(self.size - len(self.cells), len(self.waiting))
+        new = [self.waiting.popleft() for _ in range(num_free)]
+        self.cells += new
+        return new
+
+    def leave(self, cell: Cell) -> None:
+        """A cell has ended, or pauses: its place is free."""
+        self.cells.remove(cell)
+
+
+def in_turn(cells: Sequence[Cell], sizes: Sizes, paths: StudyPaths, regroup_at: int | None) -> Iterator[Slots]:
+    """Packs of cells that can train together, one after the other, those that continue first.
+
+    What a pack takes in on its way is missing in the later ones, which are planned anew then: a study that is continued
+    in the middle plans them from what is left, too, and comes to the same.
+
+    Args:
+        sizes, paths, regroup_at: as at `plan_packs`.
+    """
+    planned = plan_packs(cells, sizes, paths, regroup_at=regroup_at)
+    former = [(pack, _former_size(pack, paths, regroup_at)) for pack in planned]
+    packs = deque(pack for pack, size in former if not size)
+    waiting = deque(cell for pack in packs for cell in pack)
+    for pack, size in former:
+        if size:
+            yield Slots(list(pack), min(size, sizes.most(cells)), waiting)
+    while waiting:
+        if len(waiting) != sum(map(len, packs)) or len(packs[0]) > sizes.most(packs[0]):
+            packs = deque(plan_packs(list(waiting), sizes, paths, regroup_at=regroup_at))
+        pack = packs.popleft()
+        first = [waiting.popleft() for _ in pack]
+        yield Slots(first, len(first), waiting)
+
+
+def _former_size(pack: Pack, paths: StudyPaths, regroup_at: int | None) -> int:
+    """Lanes of a pack when its newest checkpoint was written, with those that have ended since; 0 of a new pack."""
+    step = common_step(pack, paths)
+    if step in {0, regroup_at}:
+        return 0
+    try:
+        return len(read_roster(paths.run(pack[0].run_id).checkpoints, step))
+    except HarnessError:  # damaged: said where it is loaded
+        return len(pack)
