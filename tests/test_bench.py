@@ -48,7 +48,7 @@ def test_step(place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     }
     tops = [row[0] for row in table["rows"] if "top" in row[0]]
     assert tops == ["ours, top 1 of 2 layers", "ours, top 1 of 2 layers, rest kept"]
-    assert len(found["goals"]) == 5 and all(goal["met"] is not None for goal in found["goals"])
+    assert len(found["goals"]) == 6 and all(goal["met"] is not None for goal in found["goals"])
     assert all(goal["sentence"] in markdown for goal in found["goals"])
     assert "peft" in found["env"]["versions"] and found["options"]["lanes"] == [1, 2]
     assert shown.splitlines()[-1] == str(tmp_path / "bench" / "step.md")

@@ -41,8 +41,8 @@ class Bench:
     batches: Sequence[Batch]
     num_labels: int
     pad_id: int
-    drawn: Sequence[Batch] = ()
-    own: Sequence[Batch] = ()
+    drawn: Sequence[Batch]
+    own: Sequence[Batch]
 
     @property
     def dtype(self) -> torch.dtype:

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from src.benchmarks.texts import full_batches
+from src.benchmarks.texts import full_batches, natural_batches
 from src.benchmarks.workbench import Bench
 from src.spec import TaskKind
 from tests.tiny import tiny_base, tiny_cell, tiny_data
@@ -25,4 +25,5 @@ def tiny_bench(
     base, data = tiny_base(model_type, kind, dtype), tiny_data(kind)
     changes = {"cache_frozen": False, **changes}
     setup = tiny_cell(data, base, **changes)
-    return Bench(base, setup, full_batches(data, ROWS, LENGTH, lanes), data.num_labels, data.pad_id)
+    drawn, own = natural_batches(data, ROWS, 2)
+    return Bench(base, setup, full_batches(data, ROWS, LENGTH, lanes), data.num_labels, data.pad_id, drawn, own)

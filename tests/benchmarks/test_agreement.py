@@ -27,6 +27,8 @@ def test_all_sides_compute_the_same(model_type: str, kind: str) -> None:
         "ours and peft, DoRA",
         "ours at B = 0 and the frozen model",
         "ours at B = 0 and the frozen, transformers' own",
+        "texts padded and end to end",
+        "texts padded and end to end",
         "one lane alone and with 2 others",
     ]
 

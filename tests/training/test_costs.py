@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from src.errors import InterruptedRunError
-from src.training import train_pack
+from src.training import costs, train_pack
 from src.training.checkpoint import load_lane, save_lanes
 from src.training.costs import saved_bytes
 from tests.tiny import Recorder, start, tiny_base, tiny_cell, tiny_data
@@ -130,11 +130,26 @@ def test_activations_are_those_of_one_micro_batch():
     assert {**halves, "activation_bytes": 0} == {**whole, "activation_bytes": 0}
 
 
+def test_only_lanes_of_a_new_kind_need_a_forward_pass_of_their_own(monkeypatch):
+    passes = []
+    monkeypatch.setattr(costs, "saved_bytes", lambda forward: passes.append(1) or saved_bytes(forward))
+    rates = [{**CELLS[0], "lr": 1e-3 * (i + 1), "head_lr": 1e-2 * (i + 1)} for i in range(3)]
+    alike = trained([*rates, CELLS[1]])
+    assert len(passes) == 2
+    assert [lane.costs for lane in alike[:3]] == [trained([cell])[0].costs for cell in rates]
+
+
+def test_other_rows_other_shapes_and_other_ranks_are_measured_anew():
+    model, data, lanes = make([{"rank": 1}, {"rank": 4}, {"rank": 1, "seed": 1}, {"rank": 1, "targets": "q"}])
+    train_pack(model, data, lanes, Recorder())
+    assert len({lane.costs["activation_bytes"] for lane in lanes}) == 4
+
+
 def test_training_is_bitwise_the_same_with_and_without_counting():
-    def states(costs):
+    def states(known):
         model, data, lanes = make()
         for lane in lanes:
-            lane.costs = dict(costs)
+            lane.costs = dict(known)
         train_pack(model, data, lanes, Recorder())
         return [model.state(lane.index) for lane in lanes], [lane.costs for lane in lanes]
 
