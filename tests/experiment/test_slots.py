@@ -251,10 +251,7 @@ def test_who_ended_before_a_failure_does_not_run_again(
     assert {Path(name).parts[0] for name in before.keys() | after if before.get(name) != after.get(name)} == {guilty}
 
 
-def test_a_cell_that_cannot_join_trains_by_itself(
-    place: Workplace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The first that is to join is refused; the packs that come after take their cells in from the start."""
+def test_who_cannot_join_trains_later(place: Workplace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     specs, refused = cells(place), []
     add: Callable[..., int] = pack_module.AdaptedModel.add
 
@@ -267,9 +264,6 @@ def test_a_cell_that_cannot_join_trains_by_itself(
     monkeypatch.setattr(pack_module.AdaptedModel, "add", refuse)
     assert run_study(specs, place.settings(tmp_path, pack=SIZE)).num_failed == 0
     assert len(refused) == 1
-
-
-# Halving.
 
 
 def raced(place: Workplace) -> list[RunSpec]:
