@@ -9,7 +9,7 @@ INSTALLED := $(VENV)/.installed
 QUIET_PIP := -qq --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help setup fetch sweep test lint format clean
+.PHONY: help setup fetch sweep test test-all lint format clean
 
 help: ## list the targets
 	@echo "usage: make TARGET [ARGS=...] [PYTHON=python3]"
@@ -25,6 +25,9 @@ sweep: fetch ## ranks 1, 4, 8, 64 for W_q, W_v and for all of attention; ARGS: m
 
 test: fetch ## run the tests; ARGS: pytest's arguments
 	LORA_SWEEP_REQUIRE_ASSETS=1 $(BIN)/python -m pytest $(ARGS)
+
+test-all: fetch ## run the tests, the slow ones too; ARGS: pytest's arguments
+	LORA_SWEEP_REQUIRE_ASSETS=1 $(BIN)/python -m pytest -m "slow or not slow" $(ARGS)
 
 lint: setup ## check style, types and the direction of imports
 	$(BIN)/ruff check src tests

@@ -20,6 +20,8 @@ from tests.benchmarks.sweeps import make_request
 
 SPLITS = {"train_size": 30, "validation_size": 14, "test_size": 14}
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:

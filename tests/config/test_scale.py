@@ -7,6 +7,8 @@ import tracemalloc
 from collections import Counter
 from pathlib import Path
 
+import pytest
+
 from src.benchmarks.scale import NUM_COMBINATIONS, PACK_SIZE, axes, plan_scale
 from src.config import to_settings, to_spec
 from src.config.cells import check_cells
@@ -21,6 +23,8 @@ NUM_CELLS, SEEDS = 10_000, 5
 UNIQUE = (4 * 5 + 1) * 5 * 10 * SEEDS
 # A tenth of what 10,000 cells in 1 GB would leave for each.
 MOST_BYTES = 10_000
+
+pytestmark = pytest.mark.slow
 
 
 def fixed(place: Workplace, root: Path) -> list[str]:

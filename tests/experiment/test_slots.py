@@ -28,6 +28,7 @@ from src.training import checkpoint
 from tests.experiment.test_resume import signalled
 from tests.experiment.workplace import STUDY, Workplace, build, record_of, results, snapshot
 
+pytestmark = pytest.mark.slow
 SIZE = 2
 NOWHERE = StudyPaths.of("nowhere", "study")
 # Rates and dropouts of so many kinds that cells stop at many different validations.
