@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from src.adapters.products import product as linear_product
-from src.benchmarks.measure import wait
+from src.models.hardware import wait
 
 Kernel = Callable[[Tensor, Tensor], Tensor]
 TRIALS = 7

@@ -10,6 +10,8 @@ from statistics import median, quantiles
 import torch
 
 from src.benchmarks.found import Table
+from src.models.hardware import wait
+from src.models.latency import in_rotation
 
 Seconds = Mapping[str, tuple[float, ...]]
 Clock = Callable[[], float]
@@ -57,11 +59,9 @@ def in_turns(
             piece.before()
             piece.run()
     times: dict[str, list[float]] = {piece.name: [] for piece in work}
-    for number in range(rounds):
-        turn = number % len(work)
-        for piece in (*work[turn:], *work[:turn]):
-            piece.before()
-            times[piece.name].append(_time(piece.run, device, calls, clock) / piece.parts)
+    for piece in in_rotation(work, rounds):
+        piece.before()
+        times[piece.name].append(_time(piece.run, device, calls, clock) / piece.parts)
     return {name: tuple(seconds) for name, seconds in times.items()}
 
 
@@ -119,9 +119,3 @@ def _time(run: Callable[[], object], device: torch.device, calls: int, clock: Cl
         run()
     wait(device)
     return (clock() - started) / calls
-
-
-def wait(device: torch.device) -> None:
-    """Until the device has done what it was given."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)

@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
-from src.errors import HarnessError
+from src.benchmarks.processes import ask
 from src.spec import RunSpec, run_spec_from_dict, to_dict
 
 STEPS = 3
-ROOT = Path(__file__).resolve().parents[2]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,14 +45,8 @@ def peak_of(side: str, spec: RunSpec, device: str, cache_dir: str, length: int) 
     """
     folder = str(Path(cache_dir).expanduser().absolute())
     job = {"side": side, "spec": to_dict(spec), "device": device, "cache_dir": folder, "length": length}
-    command = [sys.executable, "-m", "src.benchmarks.peak"]
-    paths = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
-    environment = {**os.environ, "PYTHONPATH": paths}
-    done = subprocess.run(command, input=json.dumps(job), capture_output=True, text=True, check=False, env=environment)
-    if done.returncode:
-        said = done.stderr.strip().splitlines() or ["nothing"]
-        raise HarnessError(f"The process that measures the peak memory of {side} ended with: {said[-1]}")
-    return Peak(**json.loads(done.stdout.splitlines()[-1]))
+    what = f"measures the peak memory of {side}"
+    return Peak(**ask("src.benchmarks.peak", what=what, given=json.dumps(job)))
 
 
 def measure(job: dict[str, Any]) -> Peak:

@@ -2,15 +2,42 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
 from src.errors import HarnessError
 
 SPIN = "GOMP_SPINCOUNT"
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def ask(module: str, arguments: Sequence[str] = (), *, what: str, given: str = "") -> dict[str, Any]:
+    """Run a module of ours in a process of its own.
+
+    Args:
+        what: the process does, for the error.
+        given: its standard input.
+
+    Returns:
+        The last line that it prints, from JSON.
+
+    Raises:
+        HarnessError: it failed; with what it said last.
+    """
+    paths = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+    command, env = [sys.executable, "-m", module, *arguments], {**os.environ, "PYTHONPATH": paths}
+    done = subprocess.run(command, input=given, capture_output=True, text=True, check=False, env=env)
+    if done.returncode:
+        said = done.stderr.strip().splitlines() or ["nothing"]
+        raise HarnessError(f"The process that {what} ended with: {said[-1]}")
+    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return found
 
 
 def start(commands: Sequence[Sequence[str]], env: Mapping[str, str | None] | None = None) -> None:

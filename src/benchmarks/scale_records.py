@@ -9,22 +9,18 @@ from __future__ import annotations
 
 import io
 import json
-import os
 import resource
-import subprocess
 import sys
 import time
 from collections.abc import Sequence
 from contextlib import redirect_stdout
 from pathlib import Path
 
+from src.benchmarks.processes import ask
 from src.benchmarks.simulated import write_records
-from src.errors import HarnessError
 from src.records import StudyPaths, read_study
 from src.reporting import write_report
 from src.spec import Settings
-
-ROOT = Path(__file__).resolve().parents[2]
 
 
 def report_scale(
@@ -48,7 +44,8 @@ def report_scale(
         paths = StudyPaths.of(folder, f"scale-{size}-{seeds}-{examples}")
         if not paths.plan.exists():
             write_records(paths, size, seeds=seeds, examples=examples)
-        rows.append({"cells": size, **_in_own_process(paths)})
+        root = str(paths.root.absolute())
+        rows.append({"cells": size, **ask("src.benchmarks.scale_records", [root], what=f"reports {paths.root}")})
     return rows
 
 
@@ -86,18 +83,6 @@ def peak_bytes() -> int:
     except (OSError, StopIteration, ValueError):
         scale = 1 if sys.platform == "darwin" else 1024
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * scale
-
-
-def _in_own_process(paths: StudyPaths) -> dict[str, float | int]:
-    command = [sys.executable, "-m", "src.benchmarks.scale_records", str(paths.root.absolute())]
-    python_path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
-    environment = {**os.environ, "PYTHONPATH": python_path}
-    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
-    if done.returncode != 0:
-        said = done.stderr.strip().splitlines() or ["nothing"]
-        raise HarnessError(f"The process that reports {paths.root} ended with: {said[-1]}")
-    found: dict[str, float | int] = json.loads(done.stdout.splitlines()[-1])
-    return found
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

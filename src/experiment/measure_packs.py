@@ -15,6 +15,7 @@ from src.experiment.memory import Growth, is_out_of_memory, release_memory
 from src.experiment.pack_table import Measured, PackTable, predict_bytes, still_rises
 from src.experiment.resolve import Cell
 from src.models.adapted import AdaptedModel
+from src.models.hardware import wait
 from src.models.loading import Base
 from src.spec import RunSpec
 from src.training import Evaluation, Lane, train_pack
@@ -157,8 +158,7 @@ class _Clock:
         self._last = time.perf_counter()
 
     def stepped(self, lanes: Sequence[Lane], losses: dict[int, float], norms: dict[int, float], tokens: int) -> None:
-        if self.device.type == "cuda":
-            torch.cuda.synchronize(self.device)
+        wait(self.device)
         now = time.perf_counter()
         self.seconds.append(now - self._last)
         self.tokens.append(tokens)

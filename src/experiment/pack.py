@@ -17,7 +17,7 @@ from src.experiment.session import Session
 from src.experiment.slots import Slots
 from src.models.adapted import AdaptedModel
 from src.models.score import Result
-from src.records import RunRecord, Status, write_record
+from src.records import Status, write_record
 from src.spec import slug
 from src.training import Lane, train_pack
 from src.training.checkpoint import find_steps, keep_only, load_lane, save_lanes
@@ -28,7 +28,7 @@ from src.training.loop import goes_on
 logger = logging.getLogger(__name__)
 
 
-def run_pack(slots: Slots, session: Session, until: int | None = None) -> list[RunRecord]:
+def run_pack(slots: Slots, session: Session, until: int | None = None) -> None:
     """Train a pack, and the waiting cells that take places in it which become free; write a record for each.
 
     A cell that ends while others go on is tested, recorded and let go at once.
@@ -44,7 +44,7 @@ def run_pack(slots: Slots, session: Session, until: int | None = None) -> list[R
     """
     run = PackRun(slots, session)
     try:
-        return run.train(until)
+        run.train(until)
     finally:
         run.close()
 
@@ -69,10 +69,9 @@ class PackRun:
             "data": str(self.data.report.get("sha256")),
         }
         self.members: dict[int, Member] = {}
-        self.records: list[RunRecord] = []
         self.pack_size = len(slots.cells)
 
-    def train(self, until: int | None) -> list[RunRecord]:
+    def train(self, until: int | None) -> None:
         """Train from the newest checkpoints to the end or the pause, test what ends, and write everything."""
         saved_at = self._restore(until)
         self.observer = PackObserver(
@@ -88,7 +87,6 @@ class PackRun:
             for member in self.members.values():
                 self._write_record(member, "interrupted", None)
             raise
-        return self.records
 
     def close(self) -> None:
         """Give the base back, and end the trackers that no record has ended."""
@@ -218,7 +216,6 @@ class PackRun:
         member.tracker.finish(record.status, summarise(record))
         if status != "interrupted" or self.session.stop.is_set():
             self.session.report_cell(record)
-        self.records.append(record)
 
 
 def _status(lane: Lane) -> Status:

@@ -65,8 +65,8 @@ def plan_packs(
 
     Cells that were interrupted together continue together, which makes their result the same to the last bit.
     The rest is grouped by what a pack must share, and within a group by seed, matrices and rank: cells of one seed see
-    the same batches, so no row is padded for the sake of another lane. Ranks are never padded, as each lane's low-rank
-    products have its own. The packs of a group are of nearly equal size.
+    the same batches, so no row is padded for the sake of another lane, and like ranks share a product
+    (src/adapters/lane_linear.py). The packs of a group are of nearly equal size.
 
     Args:
         pack_size: most cells of a pack, or what says so for each group.

@@ -142,7 +142,7 @@ class AdaptedModel:
         self.roster.lengths = tuple(batch.length for batch in batches)
         self.roster.target_lengths = tuple(batch.target_length for batch in batches)
         self.roster.texts = len(batches[0].attention_mask)
-        with self.roster.end_to_end(*self.feed.rows(batches, layout)):
+        with self.roster.end_to_end(*self.feed.rows(batches, layout, training=training)):
             hidden = self._frozen.last_hidden_state(batches, self._lowest, layout, training=training)
             if hidden is None:
                 with self.feed.attention(layout):

@@ -47,9 +47,13 @@ class Feed:
         config: Any = self._base.model.config
         return config._attn_implementation != "eager" and self._device.type == "cpu" and self._dtype == torch.bfloat16
 
-    def rows(self, batches: Sequence[Batch], layout: Layout | None) -> tuple[tuple[int, ...], tuple[Tensor, ...]]:
-        """What the roster has to know of a layout; empty without one."""
-        return ((), ()) if layout is None else (layout.offsets, token_rows(batches, self._device))
+    def rows(
+        self, batches: Sequence[Batch], layout: Layout | None, *, training: bool
+    ) -> tuple[tuple[int, ...], tuple[Tensor, ...]]:
+        """What the roster has to know of a layout, empty without one: only training draws masks for tokens."""
+        if layout is None:
+            return (), ()
+        return layout.offsets, token_rows(batches, self._device) if training else ()
 
     def attention(self, layout: Layout | None) -> AbstractContextManager[None]:
         """While the backbone runs on inputs of this layout."""

@@ -7,17 +7,18 @@ strikes all of them alike.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from statistics import median
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
 from src.errors import HarnessError
 from src.models.adapted import AdaptedModel
+from src.models.hardware import wait
 from src.models.loading import Base
 from src.models.methods import adapter_layers
 from src.models.methods.adapter_layers import AdapterLayers, Design
@@ -34,6 +35,7 @@ LEAST_S, MOST_CALLS = 0.05, 50
 # float32, to 8e-3 and 5e-2 in bfloat16, where merging rounds W itself to 8 bits.
 TOLERANCE = {torch.float64: 1e-10, torch.float32: 1e-4, torch.bfloat16: 1e-1}
 Forward = Callable[[], Tensor]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -158,12 +160,17 @@ def time_in_turns(
     names = tuple(work)
     calls = _calls(work[names[0]], base)
     times: dict[str, list[float]] = {name: [] for name in names}
-    for number in range(rounds):
-        turn = number % len(names)
-        for name in (*names[turn:], *names[:turn]):
-            with active(name):
-                times[name].append(_time(work[name], base, calls))
+    for name in in_rotation(names, rounds):
+        with active(name):
+            times[name].append(_time(work[name], base, calls))
     return {name: tuple(seconds) for name, seconds in times.items()}
+
+
+def in_rotation(items: Sequence[T], rounds: int) -> Iterator[T]:
+    """All items once in each round, in an order that rotates, so that none always follows the same other."""
+    for number in range(rounds):
+        turn = number % len(items)
+        yield from (*items[turn:], *items[:turn])
 
 
 def _fill(model: AdaptedModel) -> None:
@@ -205,14 +212,9 @@ def _time(forward: Forward, base: Base, calls: int) -> float:
     """Seconds of one pass, after one that is not counted."""
     device = next(base.model.parameters()).device
     forward()
-    _wait(device)
+    wait(device)
     started = time.perf_counter()
     for _ in range(calls):
         forward()
-    _wait(device)
+    wait(device)
     return (time.perf_counter() - started) / calls
-
-
-def _wait(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)

@@ -19,6 +19,7 @@ from transformers.utils.hub import cached_file
 
 from src.models.bank.agreement import Inputs, forward_of, mixture, num_rows
 from src.models.bank.bank import AdapterBank
+from src.models.hardware import wait
 from src.models.latency import time_in_turns
 from src.models.loading import Base
 from src.models.memory import held_bytes
@@ -126,9 +127,8 @@ def time_passes(bank: AdapterBank, inputs: Inputs, rounds: int) -> list[Pass]:
 
 
 def _once(bank: AdapterBank, work: Callable[[], None]) -> float:
-    synchronise = torch.cuda.synchronize if bank.device.type == "cuda" else lambda: None
-    synchronise()
+    wait(bank.device)
     started = time.perf_counter()
     work()
-    synchronise()
+    wait(bank.device)
     return time.perf_counter() - started
