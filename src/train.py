@@ -19,6 +19,12 @@ import sys
 import time
 from typing import Any
 
+if __name__ == "__main__":
+    # Before the libraries are loaded, which takes seconds.
+    from src.experiment.signals import end_on_signals
+
+    end_on_signals()
+
 import hydra
 from hydra._internal import utils as hydra_internals
 from hydra.core.hydra_config import HydraConfig
@@ -26,7 +32,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from src.config import register
-from src.config.cells import Cell, run_cells
+from src.config.cells import Cell, run_cells, run_cells_on_slurm
 from src.config.compose import CONF, NAME, VERSION_BASE
 from src.config.messages import paragraph, report
 from src.errors import HarnessError, InterruptedRunError
@@ -52,12 +58,16 @@ def run_cell(config: DictConfig) -> float | None:
         KeyboardInterrupt: in place of InterruptedRunError, because a launcher goes on after an Exception.
         SystemExit: a single run failed and said why; on its way up Hydra would add lines of its own.
     """
+    single, cells = HydraConfig.get().mode == RunMode.RUN, [Cell("", config)]
     try:
-        return run_cells([Cell("", config)])[0]
+        # Without -m Hydra asks no launcher.
+        if single and HydraConfig.get().runtime.choices.get("hydra/launcher") == "slurm":
+            return run_cells_on_slurm(cells)[0]
+        return run_cells(cells, isolated=single)[0]
     except InterruptedRunError as error:
         raise KeyboardInterrupt(str(error)) from error
     except Exception as error:
-        if HydraConfig.get().mode == RunMode.RUN:
+        if single:
             raise SystemExit(report(error)) from error
         # As text, because submitit pickles it.
         raise HarnessError(paragraph(error)) from error

@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Union
 
 from omegaconf import DictConfig
 
 from src.config.convert import Values, resolved, to_settings, to_spec
 from src.errors import BadCellsError, ConfigError, HarnessError, InterruptedRunError
+from src.experiment.isolation import NO_LOSSES, Losses, isolate
+from src.records import StudyPaths
 from src.spec import RunSpec, Settings
 
+if TYPE_CHECKING:
+    from src.experiment.study import StudyOutcome
+
 logger = logging.getLogger(__name__)
+# Cells of each study, by their places.
+Studies = Mapping[Settings, Sequence[int]]
+# How a study ended, why it could not run, or None where nobody waited for it.
+Ending = Union["StudyOutcome", HarnessError, None]
 
 
 @dataclass(frozen=True)
@@ -29,13 +40,14 @@ class Cell:
     config: DictConfig | Values
 
 
-def run_cells(cells: Sequence[Cell], *, need_all: bool = True) -> list[float | None]:
+def run_cells(cells: Sequence[Cell], *, need_all: bool = True, isolated: bool = False) -> list[float | None]:
     """Validation scores in the order of `cells`.
 
     Cells with equal settings form one study; a study that cannot run does not stop the next one.
 
     Args:
         need_all: False for a caller that can go on without the score of a cell that failed or diverged.
+        isolated: whether the cells are trained in a child process, which alone comes back from here.
 
     Raises:
         ConfigError, BadCellsError: a cell is wrong; raised before anything starts.
@@ -43,29 +55,51 @@ def run_cells(cells: Sequence[Cell], *, need_all: bool = True) -> list[float | N
         InterruptedRunError: at once.
     """
     checked = check_cells(cells)
-    # Torch and transformers come with it: a wrong config should be told without waiting for them.
-    from src.experiment.study import run_study  # noqa: PLC0415
-
     studies = _studies(checked)
+    losses = isolate([_paths(settings) for settings in studies]) if isolated else {}
     if len(studies) > 1:
         _check_models(checked, studies)
-    scores: list[float | None] = [None] * len(cells)
-    errors: list[HarnessError] = []
-    for settings, indices in studies.items():
+    return _gather(checked, studies, _run_in_turn(checked, studies, losses), need_all=need_all)
+
+
+def run_cells_on_slurm(cells: Sequence[Cell], *, need_all: bool = True) -> list[float | None]:
+    """As `run_cells`, but the cells train in tasks of a SLURM cluster; the keys under slurm say how.
+
+    Returns:
+        Validation scores, None where slurm.wait is false.
+
+    Raises:
+        ConfigError, BadCellsError, HarnessError: as run_cells.
+        InterruptedRunError: the person left; the tasks go on.
+    """
+    checked = check_cells(cells)
+    from src.cluster.launch import run_on_slurm  # noqa: PLC0415
+
+    studies = _studies(checked)
+    endings = run_on_slurm({settings: _specs(checked, indices) for settings, indices in studies.items()})
+    return _gather(checked, studies, endings, need_all=need_all)
+
+
+def prepare_cells(cells: Sequence[Cell]) -> None:
+    """Check all cells against models and data as well, and fetch these, for launchers that start each by itself.
+
+    A study that cannot be prepared, for want of a network, say, is left to its own cells.
+
+    Raises:
+        ConfigError, BadCellsError: a cell is wrong.
+    """
+    checked = check_cells(cells)
+    # Torch and transformers come with it: a wrong config should be told without waiting for them.
+    from src.experiment.study import prepare_study  # noqa: PLC0415
+
+    for settings, indices in _studies(checked).items():
         try:
-            outcome = run_study([checked[index][0] for index in indices], settings)
-        except InterruptedRunError:
+            # This machine may lack the GPU that the cells will have.
+            prepare_study(_specs(checked, indices), dataclasses.replace(settings, device="cpu"))
+        except (ConfigError, BadCellsError):
             raise
         except HarnessError as error:
-            errors.append(error)
-            continue
-        for index, score in zip(indices, outcome.scores, strict=True):
-            scores[index] = score
-        if outcome.num_failed and need_all:
-            errors.append(_failed_cells(outcome.num_failed, len(indices), settings))
-    if errors:
-        raise errors[0] if len(errors) == 1 else HarnessError("\n".join(map(str, errors)))
-    return scores
+            logger.warning("%s", error)
 
 
 def check_cells(cells: Sequence[Cell]) -> list[tuple[RunSpec, Settings]]:
@@ -88,6 +122,53 @@ def check_cells(cells: Sequence[Cell]) -> list[tuple[RunSpec, Settings]]:
     if wrong:
         raise BadCellsError(wrong, len(cells))
     return checked
+
+
+def _run_in_turn(
+    checked: Sequence[tuple[RunSpec, Settings]], studies: Studies, losses: Mapping[StudyPaths, Losses]
+) -> Iterator[Ending]:
+    """Run one study after the other, each when it is asked for."""
+    # Torch and transformers come with it: a wrong config should be told without waiting for them.
+    from src.experiment.study import run_study  # noqa: PLC0415
+
+    for settings, indices in studies.items():
+        try:
+            yield run_study(_specs(checked, indices), settings, losses.get(_paths(settings), NO_LOSSES))
+        except InterruptedRunError:
+            raise
+        except HarnessError as error:
+            yield error
+
+
+def _gather(
+    checked: Sequence[tuple[RunSpec, Settings]], studies: Studies, endings: Iterable[Ending], *, need_all: bool
+) -> list[float | None]:
+    """Scores in the order of the cells.
+
+    Raises:
+        HarnessError: a cell or a study failed; after all have ended.
+    """
+    scores: list[float | None] = [None] * len(checked)
+    errors: list[HarnessError] = []
+    for (settings, indices), ending in zip(studies.items(), endings, strict=True):
+        if isinstance(ending, HarnessError):
+            errors.append(ending)
+        elif ending is not None:
+            for index, score in zip(indices, ending.scores, strict=True):
+                scores[index] = score
+            if ending.num_failed and need_all:
+                errors.append(_failed_cells(ending.num_failed, len(indices), settings))
+    if errors:
+        raise errors[0] if len(errors) == 1 else HarnessError("\n".join(map(str, errors)))
+    return scores
+
+
+def _specs(checked: Sequence[tuple[RunSpec, Settings]], indices: Sequence[int]) -> list[RunSpec]:
+    return [checked[index][0] for index in indices]
+
+
+def _paths(settings: Settings) -> StudyPaths:
+    return StudyPaths.of(settings.output_dir, settings.study)
 
 
 def _studies(checked: Sequence[tuple[RunSpec, Settings]]) -> dict[Settings, list[int]]:

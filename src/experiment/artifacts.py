@@ -13,7 +13,7 @@ from torch import Tensor
 from src.adapters.peft_format import to_peft
 from src.models.adapted import AdaptedModel
 from src.models.generate import Generation
-from src.records import RunPaths, write_bytes_atomic, write_json_atomic
+from src.records import RunPaths, remove_leftovers, write_bytes_atomic, write_json_atomic
 
 # peft's names of tasks; a model with a head of ours is a bare backbone to it.
 PEFT_TASKS = {"causal_lm": "CAUSAL_LM", "seq2seq": "SEQ_2_SEQ_LM"}
@@ -29,6 +29,8 @@ def save_lane(model: AdaptedModel, lane: int, paths: RunPaths, examples: Mapping
         HarnessError: the system refused to write.
     """
     setup, base = model.setups[lane], model.base
+    for folder in (paths.root, paths.adapter):
+        remove_leftovers(folder)
     if setup.projections:
         adapter = to_peft(
             setup.projections,

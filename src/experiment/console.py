@@ -18,6 +18,7 @@ from rich.text import Text
 
 from src.comparison import StudyTable, Table
 from src.comparison.table import Column
+from src.errors import hide_secrets
 from src.experiment.progress import NullProgress, Progress, is_interactive, make_progress
 from src.records import StudyPaths
 from src.records.atomic import cannot_write
@@ -48,13 +49,18 @@ class _StandardError(logging.StreamHandler[Any]):
 
     def format(self, record: logging.LogRecord) -> str:
         """The message alone; its traceback is in the log file."""
-        return super().format(record) if os.environ.get("HYDRA_FULL_ERROR") == "1" else record.getMessage()
+        told = super().format(record) if os.environ.get("HYDRA_FULL_ERROR") == "1" else record.getMessage()
+        return hide_secrets(told)
 
 
 class _StudyLog(logging.FileHandler):
     """Loses lines on a full disk with one word of warning, where logging would print a traceback for each."""
 
     warned = False
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Messages and tracebacks of libraries may quote an address with its password."""
+        return hide_secrets(super().format(record))
 
     def close(self) -> None:
         with suppress(OSError):  # what could not be written cannot be flushed either

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from src.experiment.resolve import Cell
 from src.experiment.session import Session
+from src.experiment.steps import StepFiles
 from src.models.adapted import AdaptedModel
 from src.records import RunPaths
 from src.spec import slug
@@ -46,10 +47,12 @@ class PackObserver:
         self.model, self.members, self.context, self.saved_at = model, members, context, saved_at
         self.progress, self.stop = session.progress, session.stop
         self.log_every = session.settings.tracking.log_every
+        self.steps = StepFiles()
 
     def stepped(self, lanes: Sequence[Lane], losses: dict[int, float], norms: dict[int, float], tokens: int) -> None:
-        """Move the bars; mirror training metrics every `log_every` steps."""
+        """Move the bars, tell who watches, mirror training metrics every `log_every` steps."""
         self.progress.step(self.clock, tokens)
+        self.steps.update((self.members[lane.index].paths.progress, lane.step, lane.total_steps) for lane in lanes)
         for lane in lanes:
             if lane.step % self.log_every == 0:
                 metrics = {

@@ -5,7 +5,7 @@ from __future__ import annotations
 import traceback
 from typing import Any
 
-from src.errors import DivergedError
+from src.errors import DivergedError, hide_secrets
 from src.experiment.resolve import Cell
 from src.models.score import Result
 from src.records import MEMORY, Budget, Failure, HistoryPoint, Metrics, Params, RunRecord, Status
@@ -17,7 +17,8 @@ def describe_failure(
     cell: Cell, error: BaseException, env: dict[str, Any], tracking: dict[str, str | None]
 ) -> RunRecord:
     """The record of a cell whose code raised: cause and traceback, and only what is known without training."""
-    cause = Failure(type(error).__name__, str(error), "".join(traceback.format_exception(error)))
+    trace = "".join(traceback.format_exception(error))
+    cause = Failure(type(error).__name__, hide_secrets(str(error)), hide_secrets(trace))
     return RunRecord(
         run_id=cell.run_id,
         status="failed",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import shutil
 from collections.abc import Sequence
 
 from src.errors import InterruptedRunError
@@ -17,13 +16,13 @@ from src.experiment.session import Session
 from src.experiment.slots import Slots
 from src.models.adapted import AdaptedModel
 from src.models.score import Result
-from src.records import Status, write_record
+from src.records import Status, remove_folder, write_record
 from src.spec import slug
 from src.training import Lane, train_pack
 from src.training.checkpoint import find_steps, keep_only, load_lane, save_lanes
 from src.training.data_order import steps_per_epoch, total_steps
 from src.training.evaluate import evaluate_lanes, write_completions
-from src.training.loop import goes_on
+from src.training.loop import goes_on, takes_part
 
 logger = logging.getLogger(__name__)
 
@@ -154,12 +153,14 @@ class PackRun:
 
     def _let_go(self, until: int | None) -> None:
         """Test what ended, write everything of what ended or pauses, and free its places."""
-        done = [member for member in self.members.values() if not goes_on(member.lane, until)]
+        some_go_on = any(goes_on(member.lane, until) for member in self.members.values())
+        stays = takes_part if some_go_on else goes_on
+        done = [member for member in self.members.values() if not stays(member.lane, until)]
         if not done:
             return
         # Every lane's end is on disk before it is tested, so that a crash or stop from here on costs no training.
         self.observer.checkpoint()
-        tested = self._test([member.lane for member in done if member.lane.status == "stopped"])
+        tested = self._test([member.lane for member in done if member.lane.status != "running"])
         for index, result in tested.items():
             save_lane(self.model, index, self.members[index].paths, result.examples)
             save_generations(self.members[index].paths, result.generations)
@@ -172,28 +173,34 @@ class PackRun:
             if member.lane.status == "running":
                 keep_only(member.paths.checkpoints, member.lane.step)
             else:
-                shutil.rmtree(member.paths.checkpoints, ignore_errors=True)
+                remove_folder(member.paths.checkpoints)
+                self.observer.steps.forget(member.paths.progress)
             del self.members[member.lane.index]
             self.slots.leave(member.cell)
             self.model.remove(member.lane.index)
 
     def _test(self, lanes: Sequence[Lane]) -> dict[int, Result]:
-        """Put lanes to their best state and test them; by lane index."""
-        if not lanes:
+        """Put lanes that have stopped to their best state and test them; by lane index.
+
+        The rows of those that diverged go along, as in training (src/training/loop.py), and count for nothing.
+        """
+        stopped = [lane for lane in lanes if lane.status == "stopped"]
+        if not stopped:
             return {}
-        for lane in lanes:
+        for lane in stopped:
             self.model.load_state(lane.index, lane.best_state)
-        results = evaluate_lanes(self.model, self.data.test, self.data, lanes)
+        every = zip(lanes, evaluate_lanes(self.model, self.data.test, self.data, lanes), strict=True)
+        results = [result for lane, result in every if lane.status == "stopped"]
         if self.spec.task.generate:
             results = write_completions(
                 self.model,
                 self.data,
-                lanes,
+                stopped,
                 results,
                 tokenizer=self.session.resources.tokenizer(self.spec),
                 stop_requested=self.session.stop.is_set,
             )
-        return {lane.index: result for lane, result in zip(lanes, results, strict=True)}
+        return {lane.index: result for lane, result in zip(stopped, results, strict=True)}
 
     def _write_record(self, member: Member, status: Status, test: Result | None) -> None:
         record = describe_lane(

@@ -165,7 +165,7 @@ def read_table(folder: Path, key: Mapping[str, Any]) -> PackTable | None:
         starts = not measured or measured[0].size == 1
         most = values["most"] if values["most"] is None else max(1, int(values["most"]))
         return PackTable(measured, bool(values["ended"]), most) if whole and ascending and starts else None
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, LookupError, TypeError, ArithmeticError, RecursionError):
         return None
 
 

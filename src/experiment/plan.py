@@ -101,7 +101,7 @@ def trains(cell: Cell) -> bool:
 
 def trains_alone(cell: Cell) -> bool:
     """Methods other than LoRA change the base as a whole, and some matrices also meet rows that are no lane's own."""
-    return cell.spec.method.name != "lora" or any(p.shared_rows for p in cell.setup.projections)
+    return cell.alone or cell.spec.method.name != "lora" or any(p.shared_rows for p in cell.setup.projections)
 
 
 def common_step(pack: Pack, paths: StudyPaths) -> int:
@@ -126,6 +126,8 @@ def _resumed_packs(cells: Sequence[Cell], paths: StudyPaths, regroup_at: int | N
 def _latest_roster(cell: Cell, paths: StudyPaths, regroup_at: int | None) -> tuple[str, ...]:
     folder = paths.run(cell.run_id).checkpoints
     steps = find_steps(folder)
+    if cell.alone:
+        return (cell.run_id,) if steps else ()
     try:
         return read_roster(folder, steps[-1]) if steps and steps[-1] != regroup_at else ()
     except HarnessError:  # damaged: on its own the cell fails with that error and takes no other with it

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
 
 from src.experiment.halving import Race, has_reached, is_paused, judge
 from src.experiment.outcome import summarise
@@ -13,8 +13,8 @@ from src.experiment.plan import share_groups
 from src.experiment.resolve import Cell
 from src.experiment.session import Session
 from src.experiment.slots import Slots, in_turn
-from src.records import Elimination, RecordError, RunRecord, read_record, write_record
-from src.training.checkpoint import drop_unfinished
+from src.records import Elimination, RecordError, RunRecord, read_record, remove_folder, write_record
+from src.training.checkpoint import drop_unfinished, find_steps
 
 logger = logging.getLogger(__name__)
 RunPack = Callable[[Slots, Session, int | None], None]
@@ -23,6 +23,8 @@ RunPack = Callable[[Slots, Session, int | None], None]
 def run_race(race: Race, session: Session, run: RunPack) -> None:
     """Train the pending cells; at each rung, end those that fall behind.
 
+    A race with rungs is run by one process at a time, because its cells are held against each other.
+
     Args:
         run: trains a pack, and what takes its free places, to a step or to the end, and leaves a record of each cell.
 
@@ -30,6 +32,12 @@ def run_race(race: Race, session: Session, run: RunPack) -> None:
         InterruptedRunError: a stop was requested.
         HarnessError: the base cannot be loaded, or a file cannot be written.
     """
+    name = f".race-{race.cells[0].run_id}"
+    with session.shared.exclusive(name) if race.rungs else nullcontext():
+        _run_rungs(race, session, run)
+
+
+def _run_rungs(race: Race, session: Session, run: RunPack) -> None:
     cells, passed = list(race.pending), None
     for number, step in enumerate(race.rungs, start=1):
         behind = [cell for cell in cells if not has_reached(_read(cell, session), step)]
@@ -48,12 +56,34 @@ def run_race(race: Race, session: Session, run: RunPack) -> None:
 def _run_packs(
     cells: Sequence[Cell], session: Session, run: RunPack, *, regroup_at: int | None, until: int | None
 ) -> None:
-    drop_unfinished({cell.run_id: session.run_paths(cell).checkpoints for cell in cells})
-    for group in share_groups(cells):
+    """Bring cells to a step or to their end; those that another process trains are left to it unless it gives up."""
+    shared, left = session.shared, list(cells)
+    shared.taken.clear()
+    while left:
+        shared.wait_for(left)
+        for slots in _packs(left, session, regroup_at):
+            run(slots, session, until)
+        left = [cell for cell in left if cell.run_id not in shared.taken and not _is_there(cell, session, until)]
+
+
+def _packs(cells: Sequence[Cell], session: Session, regroup_at: int | None) -> Iterator[Slots]:
+    shared = session.shared
+    free = [cell for cell in shared.free(cells) if not shared.settled(cell)]
+    begun = [cell for cell in free if find_steps(session.run_paths(cell).checkpoints)]
+    with shared.hold(begun) as held:
+        elsewhere = {cell.run_id for cell in begun} - {cell.run_id for cell in held}
+        # Those that have not begun, too: they may have been about to write their first, in company with some that have.
+        mine = [cell for cell in free if cell.run_id not in elsewhere]
+        drop_unfinished({cell.run_id: session.run_paths(cell).checkpoints for cell in mine})
+    for group in share_groups(free):
         # Outside of the pack: what is wrong with a base is wrong with the study, not with one cell.
         session.resources.base(group[0].spec)
-        for slots in in_turn(group, session.packs, session.paths, regroup_at):
-            run(slots, session, until)
+        yield from in_turn(group, session.packs, session.paths, regroup_at, shared)
+
+
+def _is_there(cell: Cell, session: Session, until: int | None) -> bool:
+    """Whether another process has brought a cell to where it was to come."""
+    return session.shared.settled(cell) or (until is not None and has_reached(_read(cell, session), until))
 
 
 def _end(cell: Cell, verdict: Elimination, session: Session) -> None:
@@ -61,7 +91,7 @@ def _end(cell: Cell, verdict: Elimination, session: Session) -> None:
     paths = session.run_paths(cell)
     record = dataclasses.replace(read_record(paths.record), status="eliminated", eliminated=verdict)
     write_record(record, paths.record)
-    shutil.rmtree(paths.checkpoints, ignore_errors=True)
+    remove_folder(paths.checkpoints)
     session.start_tracker(cell).finish(record.status, summarise(record))
     session.report_cell(record)
 

@@ -23,10 +23,12 @@ class Cell:
     Attributes:
         run_id: identity of the resolved spec.
         setup: spec with letters in place of words, projections and rank.
+        alone: whether it must not train beside others, because its process was killed once.
     """
 
     run_id: str
     setup: LaneSetup
+    alone: bool = False
 
     @property
     def spec(self) -> RunSpec:

@@ -14,6 +14,7 @@ from src.experiment.environment import describe_environment
 from src.experiment.pack_size import PackSizes
 from src.experiment.resolve import Cell
 from src.experiment.resources import Resources
+from src.experiment.sharing import Shared
 from src.records import RunPaths, RunRecord, StudyPaths, write_json_atomic
 from src.spec import Settings, to_dict
 from src.tracking import RunInfo, RunTracker, Tracker
@@ -26,6 +27,7 @@ class Session:
     Attributes:
         stop: set when the person or the cluster asks to stop.
         packs: how many cells train together.
+        shared: which cells other processes train.
     """
 
     settings: Settings
@@ -35,6 +37,7 @@ class Session:
     tracker: Tracker
     stop: threading.Event
     packs: PackSizes
+    shared: Shared
 
     def run_paths(self, cell: Cell) -> RunPaths:
         """The cell's folder."""

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from src.errors import HarnessError
 from src.experiment.plan import Pack, Sizes, common_step, plan_packs
 from src.experiment.resolve import Cell
+from src.experiment.sharing import Alone
 from src.records import StudyPaths
 from src.training.checkpoint import read_roster
 
@@ -21,16 +22,17 @@ class Slots:
         cells: those that train, or are to train first, in the order of their lanes.
         size: most cells that train at a time.
         waiting: cells that no pack has begun and that may train beside these; the packs to come are made of them.
+        shared: where cells are taken from, and given back to.
     """
 
     cells: list[Cell]
     size: int
     waiting: deque[Cell] = field(default_factory=deque)
+    shared: Alone = field(default_factory=Alone)
 
-    @classmethod
-    def only(cls, cells: Sequence[Cell]) -> Slots:
-        """Places for these cells, and nobody waits."""
-        return cls(list(cells), len(cells))
+    def only(self, cells: Sequence[Cell]) -> Slots:
+        """Places for some of the cells, and nobody waits."""
+        return Slots(list(cells), len(cells), shared=self.shared)
 
     def fill(self) -> list[Cell]:
         """Give free places to cells that wait.
@@ -38,17 +40,20 @@ class Slots:
         Returns:
             Those that got one.
         """
-        num_free = min(self.size - len(self.cells), len(self.waiting))
-        new = [self.waiting.popleft() for _ in range(num_free)]
-        self.cells += new
-        return new
+        before = len(self.cells)
+        while self.waiting and len(self.cells) < self.size:
+            self.cells += self.shared.take_pack([self.waiting.popleft()])
+        return self.cells[before:]
 
     def leave(self, cell: Cell) -> None:
         """A cell has ended, or pauses: its place is free."""
         self.cells.remove(cell)
+        self.shared.give_back(cell)
 
 
-def in_turn(cells: Sequence[Cell], sizes: Sizes, paths: StudyPaths, regroup_at: int | None) -> Iterator[Slots]:
+def in_turn(
+    cells: Sequence[Cell], sizes: Sizes, paths: StudyPaths, regroup_at: int | None, shared: Alone
+) -> Iterator[Slots]:
     """Packs of cells that can train together, one after the other, those that continue first.
 
     What a pack takes in on its way is missing in the later ones, which are planned anew then: a study that is continued
@@ -56,20 +61,21 @@ def in_turn(cells: Sequence[Cell], sizes: Sizes, paths: StudyPaths, regroup_at: 
 
     Args:
         sizes, paths, regroup_at: as at `plan_packs`.
+        shared: where the cells are taken from; packs that somebody else has taken are left out.
     """
     planned = plan_packs(cells, sizes, paths, regroup_at=regroup_at)
     former = [(pack, _former_size(pack, paths, regroup_at)) for pack in planned]
     packs = deque(pack for pack, size in former if not size)
     waiting = deque(cell for pack in packs for cell in pack)
     for pack, size in former:
-        if size:
-            yield Slots(list(pack), min(size, sizes.most(cells)), waiting)
+        if size and (mine := shared.take_pack(pack)):
+            yield Slots(mine, min(size, sizes.most(cells)), waiting, shared)
     while waiting:
         if len(waiting) != sum(map(len, packs)) or len(packs[0]) > sizes.most(packs[0]):
             packs = deque(plan_packs(list(waiting), sizes, paths, regroup_at=regroup_at))
         pack = packs.popleft()
-        first = [waiting.popleft() for _ in pack]
-        yield Slots(first, len(first), waiting)
+        if first := shared.take_pack([waiting.popleft() for _ in pack]):
+            yield Slots(first, len(pack), waiting, shared)
 
 
 def _former_size(pack: Pack, paths: StudyPaths, regroup_at: int | None) -> int:

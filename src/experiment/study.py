@@ -3,43 +3,40 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import logging
 import shutil
-import sys
-import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from src.comparison import StudyTable
 from src.data import TaskData
-from src.errors import BadCellsError, ConfigError, HarnessError, InterruptedRunError, WriteError
-from src.experiment.console import configure_logging, make_progress, print_table
-from src.experiment.halving import Race, plan_races
-from src.experiment.memory import DoesNotFitError, is_out_of_memory, release_memory
-from src.experiment.outcome import describe_failure
-from src.experiment.pack import run_pack
-from src.experiment.pack_size import PackSizes
-from src.experiment.plan import Pack, chunks
-from src.experiment.race import run_race
+from src.errors import BadCellsError, ConfigError, HarnessError
+from src.experiment.console import configure_logging, print_table
+from src.experiment.halving import plan_races
+from src.experiment.isolation import NO_LOSSES, Losses
 from src.experiment.resolve import Cell, resolve_cells
 from src.experiment.resources import Resources
-from src.experiment.session import Session, score_of
-from src.experiment.signals import stop_on_signals
-from src.experiment.slots import Slots
+from src.experiment.session import score_of
+from src.experiment.sharing import stamps
+from src.experiment.work import Prepared, work_on
 from src.records import (
+    Claims,
     RecordError,
     RunRecord,
     StudyPaths,
+    read_plan,
     read_record,
     read_study,
+    remove_folder,
+    remove_leftovers,
     write_plan,
-    write_record,
 )
 from src.reporting import write_report
 from src.reporting.mirror import summarise
 from src.spec import RunSpec, Settings, slug
-from src.tracking import make_tracker, mirror_study
+from src.tracking import mirror_study
 
 logger = logging.getLogger(__name__)
 
@@ -65,37 +62,107 @@ class StudyOutcome:
         return sum(record is None or record.status not in {"completed", "eliminated"} for record in self.records)
 
 
-def run_study(specs: Sequence[RunSpec], settings: Settings) -> StudyOutcome:
+def run_study(specs: Sequence[RunSpec], settings: Settings, losses: Losses = NO_LOSSES) -> StudyOutcome:
     """Run what is not done of a study, show its table, and write its report.
+
+    Args:
+        losses: what earlier processes of this command have left.
 
     Raises:
         ConfigError: some cell does not fit its model; nothing was started.
         InterruptedRunError: a stop was requested; the same command continues the study.
         HarnessError: the model or the data cannot be loaded, or the output folder cannot be written.
     """
-    configure_logging(None)
-    resources = Resources(settings.device, Path(settings.cache_dir))
-    cells = resolve_cells(specs, resources.cache_dir)
-    paths = StudyPaths.of(settings.output_dir, settings.study)
-    unique = list({cell.run_id: cell for cell in cells}.values())
-    halves = settings.halving.eta is not None
-    pending = unique if settings.rerun else [cell for cell in unique if not is_done(cell, paths, resources, halves)]
-    check_data(pending, resources)
-    races = plan_races(unique, pending, settings.halving, resources)
+    prepared = prepare_study(specs, settings, losses)
+    try:
+        work_on(prepared, losses)
+    except BaseException:
+        try:
+            report_study(prepared.paths, settings)
+        except HarnessError as error:  # on a full disk, say; the first error is the one to be told
+            logger.warning("The report is not up to date: %s", error)
+        raise
+    tables, sentences = report_study(prepared.paths, settings)
+    if prepared.races:
+        _mirror(tables, sentences, prepared.paths, settings)
+    return outcome(prepared)
+
+
+def run_part(specs: Sequence[RunSpec], settings: Settings, losses: Losses = NO_LOSSES) -> StudyOutcome:
+    """Run what is not done of some cells of a study that `prepare_study` has prepared; only their records are written.
+
+    Raises:
+        ConfigError, InterruptedRunError, HarnessError: as run_study.
+    """
+    prepared = _check(specs, dataclasses.replace(settings, rerun=False), losses)
+    configure_logging(prepared.paths.log)
+    _tidy(prepared, Claims(prepared.paths))
+    work_on(prepared, losses)
+    return outcome(prepared)
+
+
+def prepare_study(specs: Sequence[RunSpec], settings: Settings, losses: Losses = NO_LOSSES) -> Prepared:
+    """Check every cell of a study, have its data and model at hand, and write down what is planned.
+
+    Raises:
+        ConfigError, BadCellsError: some cell does not fit its model or data; nothing was started.
+        HarnessError: model or data cannot be had, or the output folder cannot be written.
+    """
+    if losses.happened:
+        settings = dataclasses.replace(settings, rerun=False)
+    prepared = _check(specs, settings, losses)
+    paths, num_cells, claims = prepared.paths, len(prepared.unique), Claims(prepared.paths)
     configure_logging(paths.log)
     if settings.rerun:
-        _forget(unique, paths)
-    write_plan([cell.run_id for cell in unique], paths)
-    logger.info("Study %s: %d cells, %d of them done", paths.name, len(unique), len(unique) - len(pending))
-    try:
-        _run_races(races, len(unique), settings, paths, resources)
-    except BaseException:
-        _report(paths, settings)
-        raise
-    tables, sentences = _report(paths, settings)
-    if races:
-        _mirror(tables, sentences, paths, settings)
-    return StudyOutcome(tuple(_read(cell, paths) for cell in cells))
+        _forget(prepared.unique, paths, claims)
+    _tidy(prepared, claims)
+    # What another process has planned for the same study is not forgotten while it runs.
+    planned = [*(cell.run_id for cell in prepared.unique), *(read_plan(paths) if claims.others() else ())]
+    write_plan(list(dict.fromkeys(planned)), paths)
+    logger.info("Study %s: %d cells, %d of them done", paths.name, num_cells, num_cells - len(prepared.pending))
+    return prepared
+
+
+def report_study(paths: StudyPaths, settings: Settings) -> tuple[StudyTable, list[str]]:
+    """Write the report of what a study has on disk, and show its table.
+
+    Raises:
+        WriteError: the system refused to write.
+    """
+    tables, sentences = write_report(read_study(paths), paths, settings.within)
+    print_table(tables, sentences, paths)
+    return tables, sentences
+
+
+def finish_study(paths: StudyPaths, settings: Settings) -> None:
+    """Report a study whose cells were trained elsewhere, on disk, on the terminal and in its mirror.
+
+    Raises:
+        WriteError: the system refused to write.
+    """
+    tables, sentences = report_study(paths, settings)
+    _mirror(tables, sentences, paths, settings)
+
+
+def outcome(prepared: Prepared) -> StudyOutcome:
+    """What has become of the cells, as their records say now."""
+    return StudyOutcome(tuple(_read(cell, prepared.paths) for cell in prepared.cells))
+
+
+def _check(specs: Sequence[RunSpec], settings: Settings, losses: Losses) -> Prepared:
+    configure_logging(None)
+    resources = Resources(settings.device, Path(settings.cache_dir))
+    paths = StudyPaths.of(settings.output_dir, settings.study)
+    resolved = resolve_cells(specs, resources.cache_dir)
+    cells = [dataclasses.replace(cell, alone=cell.run_id in losses.suspects) for cell in resolved]
+    unique = list({cell.run_id: cell for cell in cells}.values())
+    seen = stamps(unique, paths)
+    halves = settings.halving.eta is not None
+    pending = unique if settings.rerun else [cell for cell in unique if not is_done(cell, paths, resources, halves)]
+    pending = sorted(pending, key=lambda cell: cell.alone)
+    check_data(pending, resources)
+    races = plan_races(unique, pending, settings.halving, resources)
+    return Prepared(settings, paths, resources, tuple(cells), tuple(pending), tuple(races), seen)
 
 
 def is_done(cell: Cell, paths: StudyPaths, resources: Resources, halves: bool) -> bool:
@@ -145,91 +212,35 @@ def _check_metric(spec: RunSpec, data: TaskData) -> None:
         )
 
 
-def _run_races(races: Sequence[Race], total: int, settings: Settings, paths: StudyPaths, resources: Resources) -> None:
-    if not races:
-        return
-    progress, tracker = make_progress(sys.stderr), make_tracker(settings.tracking)
-    try:
-        with stop_on_signals() as stop:
-            packs = PackSizes(settings.pack, resources, progress, stop)
-            session = Session(settings, paths, resources, progress, tracker, stop, packs)
-            progress.start_study(total, total - sum(len(race.pending) for race in races))
-            for race in races:
-                run_race(race, session, _run_or_split)
-    finally:
-        progress.stop()
-        tracker.close()
+def _forget(cells: Sequence[Cell], paths: StudyPaths, claims: Claims) -> None:
+    """Remove what earlier runs of these cells left, the record first, so that nothing half-removed looks complete.
 
-
-def _run_or_split(slots: Slots, session: Session, until: int | None) -> None:
-    """Run a pack; if it fails, run its halves, so that in the end only the guilty cells fail.
-
-    Where memory has run out, all packs of such cells are smaller from then on. Cells that ended before the failure have
-    their records; those that wait are left to the packs that come after.
+    What another process is training stays.
     """
-    most = session.packs.most([*slots.cells, *slots.waiting])
-    if len(slots.cells) > most:
-        for part in chunks(slots.cells, most):
-            _run_or_split(Slots(list(part), most, slots.waiting), session, until)
-        return
-    slots.size = min(slots.size, most)
-    try:
-        run_pack(slots, session, until)
-        return
-    except (InterruptedRunError, WriteError, KeyboardInterrupt):
-        raise
-    except BaseException as error:  # also SystemExit from a library: the other cells must run
-        failed = error
-    if len(slots.cells) == 1:
-        _record_failure(slots.cells[0], failed, session)
-        return
-    # What its frames hold, such as activations, would take the memory that the halves need.
-    traceback.clear_frames(failed.__traceback__)
-    for part in _halves(slots.cells, failed, session):
-        _run_or_split(Slots.only(part), session, until)
-
-
-def _halves(cells: Sequence[Cell], failed: BaseException, session: Session) -> list[Pack]:
-    """The packs in which to go on; the cells have not ended."""
-    half = (len(cells) + 1) // 2
-    if not cells:
-        logger.warning("A pack failed after its last cell had ended: %s", failed)
-        return []
-    if is_out_of_memory(failed):
-        logger.warning("Memory ran out with %d cells in a pack; going on with at most %d", len(cells), half)
-        session.packs.lower(cells, half)
-        release_memory(session.resources.device)
-    else:
-        logger.warning("A pack of %d cells failed (%s); running it in halves", len(cells), failed)
-    return chunks(cells, half)
-
-
-def _record_failure(cell: Cell, failed: BaseException, session: Session) -> None:
-    if is_out_of_memory(failed):
-        cause = DoesNotFitError(session.resources.device)
-        cause.__cause__, failed = failed, cause
-    record = describe_failure(cell, failed, session.environment(cell), session.known_tracking(cell))
-    write_record(record, session.run_paths(cell).record)
-    session.report_cell(record)
-    logger.error("%s failed: %s: %s", record.run_id, type(failed).__name__, failed, exc_info=failed)
-
-
-def _forget(cells: Sequence[Cell], paths: StudyPaths) -> None:
-    """Remove what earlier runs of these cells left, the record first, so that nothing half-removed looks complete."""
     for cell in cells:
         run = paths.run(cell.run_id)
+        if not claims.take(cell.run_id):
+            continue
         try:
             run.record.unlink(missing_ok=True)
+            remove_folder(run.root)
             if run.root.exists():
-                shutil.rmtree(run.root)
+                shutil.rmtree(run.root)  # says why it cannot be removed
         except OSError as error:
             raise HarnessError(f"Cannot remove {run.root} to run it again: {error.strerror or error}.") from error
+        finally:
+            claims.release(cell.run_id)
 
 
-def _report(paths: StudyPaths, settings: Settings) -> tuple[StudyTable, list[str]]:
-    tables, sentences = write_report(read_study(paths), paths, settings.within)
-    print_table(tables, sentences, paths)
-    return tables, sentences
+def _tidy(prepared: Prepared, claims: Claims) -> None:
+    """Remove what a kill left of runs that had just ended, or were being forgotten; nothing else would."""
+    pending = {cell.run_id for cell in prepared.pending}
+    remove_leftovers(prepared.paths.runs)
+    for run in (prepared.paths.run(cell.run_id) for cell in prepared.unique if cell.run_id not in pending):
+        if (run.checkpoints.exists() or any(run.root.glob(".*.tmp"))) and claims.take(run.root.name):
+            remove_folder(run.checkpoints)
+            remove_leftovers(run.root)
+            claims.release(run.root.name)
 
 
 def _mirror(tables: StudyTable, sentences: list[str], paths: StudyPaths, settings: Settings) -> None:

@@ -15,7 +15,7 @@ from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
-from src.config.cells import run_cells
+from src.config.cells import Cell, run_cells
 from src.config.compose import compose_cells
 
 # No options of its own: packs are set by the key pack.
@@ -48,9 +48,18 @@ class LanesLauncher(Launcher):
         """
         setup_globals()
         cells = compose_cells(self.context.config_loader, self.config, job_overrides)
-        scores = run_cells(cells, need_all="max_failure_rate" not in self.config.hydra.sweeper)
+        scores = self.run(cells, searches="max_failure_rate" in self.config.hydra.sweeper)
         name, folder = JobRuntime.instance().get("name"), str(Path.cwd())
         jobs = [JobReturn(list(job), working_dir=folder, task_name=name) for job in job_overrides]
         for job, score in zip(jobs, scores, strict=True):
             job.return_value, job.status = score, JobStatus.COMPLETED
         return jobs
+
+    def run(self, cells: Sequence[Cell], *, searches: bool) -> list[float | None]:
+        """Train the cells; a search calls again and again, for a few cells each time.
+
+        Returns:
+            Validation scores.
+        """
+        # Model and data are loaded once for a whole search, which needs its own process for that.
+        return run_cells(cells, need_all=not searches, isolated=not searches)

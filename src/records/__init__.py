@@ -2,7 +2,8 @@
 
 from src.records.analysis import AnalysisTable, read_analysis, write_analysis
 from src.records.atomic import atomic_path, write_bytes_atomic, write_json_atomic
-from src.records.atomic_folder import atomic_folder
+from src.records.atomic_folder import atomic_folder, remove_folder, remove_leftovers
+from src.records.claims import Claims, Holder
 from src.records.paths import RunPaths, StudyPaths
 from src.records.record import (
     COUNTED,
@@ -22,16 +23,18 @@ from src.records.record import (
     read_record,
     write_record,
 )
-from src.records.study import Skipped, Study, find_study, list_studies, read_study, write_plan
+from src.records.study import Skipped, Study, find_study, list_studies, read_plan, read_study, write_plan
 
 __all__ = [
     "COUNTED",
     "MEMORY",
     "AnalysisTable",
     "Budget",
+    "Claims",
     "Elimination",
     "Failure",
     "HistoryPoint",
+    "Holder",
     "Metrics",
     "Params",
     "RecordError",
@@ -49,8 +52,11 @@ __all__ = [
     "finite_scores",
     "list_studies",
     "read_analysis",
+    "read_plan",
     "read_record",
     "read_study",
+    "remove_folder",
+    "remove_leftovers",
     "write_analysis",
     "write_bytes_atomic",
     "write_json_atomic",

@@ -75,7 +75,7 @@ def _read(path: Path) -> AnalysisTable:
         if value["schema_version"] != SCHEMA_VERSION or len({len(column) for column in columns.values()}) > 1:
             raise ValueError("another schema version, or columns of different lengths")
         return AnalysisTable(path.stem, columns, str(value["about"]), dict(value["notes"]))
-    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         raise HarnessError(f"{path} is not an analysis that can be read ({error}); run src.analyze again.") from error
 
 

@@ -24,7 +24,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
     Raises:
         WriteError: the system refused to write (no permission, full disk); names the folder and the cause.
     """
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    temporary = temporary_name(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
@@ -35,8 +35,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
     finally:
         with suppress(OSError):  # if the folder itself is unusable, the error on its way up says why
             temporary.unlink(missing_ok=True)
-    with suppress(OSError):  # some file systems cannot sync a folder; the file is whole in any case
-        sync(path.parent)
+    sync_folder(path.parent)
 
 
 def write_bytes_atomic(path: Path, content: bytes) -> None:
@@ -65,6 +64,17 @@ def sync(path: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def sync_folder(path: Path) -> None:
+    """Flush a folder's entries; some file systems cannot, and what stands in it is whole in any case."""
+    with suppress(OSError):
+        sync(path)
+
+
+def temporary_name(path: Path) -> Path:
+    """A name beside `path` that nobody else uses; what a kill leaves under it is known by its form."""
+    return path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
 
 
 def cannot_write(path: Path, error: Exception) -> WriteError:

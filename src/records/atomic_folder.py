@@ -1,16 +1,15 @@
-"""Folders that are either whole or absent."""
+"""Folders that are either whole or absent, also while they are written or removed."""
 
 from __future__ import annotations
 
-import secrets
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from safetensors import SafetensorError
 
-from src.records.atomic import cannot_write, sync
+from src.records.atomic import cannot_write, sync, sync_folder, temporary_name
 
 
 @contextmanager
@@ -20,7 +19,7 @@ def atomic_folder(path: Path) -> Iterator[Path]:
     Raises:
         HarnessError: the system refused to write; nothing is left under the name.
     """
-    scratch = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    scratch = temporary_name(path)
     try:
         scratch.mkdir(parents=True)
         yield scratch
@@ -28,10 +27,32 @@ def atomic_folder(path: Path) -> Iterator[Path]:
             # safetensors makes files that only their owner may read; a shared cache needs what the umask allows.
             file.chmod(scratch.stat().st_mode & 0o666)
             sync(file)
+        sync_folder(scratch)
         if not path.exists():
             scratch.rename(path)
-            sync(path.parent)
+            sync_folder(path.parent)
     except (OSError, SafetensorError) as error:
         raise cannot_write(path, error) from error
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
+
+
+def remove_folder(path: Path) -> None:
+    """Remove a folder so that at no moment a part of it stands under its name; what cannot be removed stays."""
+    doomed = temporary_name(path)
+    with suppress(OSError):
+        path.rename(doomed)
+        shutil.rmtree(doomed, ignore_errors=True)
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove what killed processes have left half-written, or half-removed, in a folder.
+
+    Only for who is alone in writing there: what another process is writing at the moment looks the same.
+    """
+    for leftover in folder.glob(".*.tmp"):
+        if leftover.is_dir():
+            shutil.rmtree(leftover, ignore_errors=True)
+        else:
+            with suppress(OSError):
+                leftover.unlink()

@@ -156,6 +156,8 @@ def _scalar_test(kind: Any) -> Callable[[Any], bool]:
         return lambda value: isinstance(value, bool)
     if kind is float:
         return _is_number
+    if kind is int:
+        return _is_whole
     return lambda value: isinstance(value, kind) and not isinstance(value, bool)
 
 
@@ -163,7 +165,12 @@ def _is_number(value: Any) -> bool:
     """JSON writers may drop the fraction of a whole number."""
     if isinstance(value, float):
         return math.isfinite(value)
-    return isinstance(value, int) and not isinstance(value, bool)
+    return _is_whole(value)
+
+
+def _is_whole(value: Any) -> bool:
+    """Of at most 64 bits: what no run can have written, no table and no figure can show."""
+    return isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**63
 
 
 def _misfit(kind: Any, value: Any) -> _MisfitError:

@@ -3,6 +3,8 @@
 <output_dir>/<study>/
     study.log
     plan.json
+    .claims/            who trains what now; empty when nobody does
+    .slurm/             tasks that were submitted to a cluster (src/cluster/submission.py)
     report/             index.html, report.md, table.md, tables as CSV and Parquet
         figures/        SVG and PNG
     analysis/           <table>.json
@@ -15,6 +17,7 @@
         predictions.safetensors
         generations.jsonl    what was written for the prompts of test, with task.generate
         tracking.json
+        progress.json   the step that it is at, while it trains
         checkpoints/
 """
 
@@ -70,6 +73,11 @@ class RunPaths:
     def tracking(self) -> Path:
         """Id of the run in the tracking backend, kept so that a resumed run continues it."""
         return self.root / "tracking.json"
+
+    @property
+    def progress(self) -> Path:
+        """Steps taken and steps in all, for whoever watches (src/experiment/steps.py)."""
+        return self.root / "progress.json"
 
     @property
     def checkpoints(self) -> Path:
@@ -135,6 +143,16 @@ class StudyPaths:
     def plan(self) -> Path:
         """Run ids of the last command that ran this study, so that a report knows what has not started."""
         return self.root / "plan.json"
+
+    @property
+    def claims(self) -> Path:
+        """A locked file for each run that a process has taken."""
+        return self.root / ".claims"
+
+    @property
+    def slurm(self) -> Path:
+        """What was submitted to a cluster (src/cluster/submission.py)."""
+        return self.root / ".slurm"
 
     @property
     def log(self) -> Path:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from src.errors import HarnessError
+from src.errors import HarnessError, brief
 from src.records.atomic import write_json_atomic
 from src.records.paths import RunPaths, StudyPaths
 from src.records.record import RecordError, RunRecord, read_record
@@ -73,7 +73,7 @@ def read_plan(paths: StudyPaths) -> tuple[str, ...]:
     """What the last command meant to run; nothing where that is not known."""
     try:
         runs = json.loads(paths.plan.read_bytes())["runs"]
-    except (OSError, ValueError, LookupError, TypeError):
+    except (OSError, ValueError, LookupError, TypeError, RecursionError):
         return ()
     return tuple(run for run in runs if isinstance(run, str)) if isinstance(runs, list) else ()
 
@@ -99,7 +99,7 @@ def find_study(output_dir: Path, name: str) -> StudyPaths:
                 f"{name!r} is not the name of a study; another output folder takes --output-dir <folder>."
             )
         there = f"there are: {', '.join(known)}" if known else "there is none"
-        raise HarnessError(f"No study {name!r} in {output_dir}; {there}.")
+        raise HarnessError(f"No study {brief(repr(name))} in {output_dir}; {there}.")
     return StudyPaths.of(output_dir, name)
 
 

@@ -3,15 +3,16 @@
     <run>/checkpoints/step-00000100/state.safetensors    parameters, best state, AdamW moments, dropout generator
     <run>/checkpoints/step-00000100/state.json           position, history, counters, the pack's other members
 
-A checkpoint is written to a temporary folder and renamed, so one that exists is whole. The lanes of a pack write one
-after another; older checkpoints go only when all have written, so a common step exists at any moment.
+A checkpoint is written to a temporary folder and renamed, and renamed before it is removed, so one that exists is
+whole. The lanes of a pack write one after another; older checkpoints go only when all have written, so a common step
+exists at any moment.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import json
-import shutil
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -23,9 +24,14 @@ from torch import Generator, Tensor
 
 from src.errors import DivergedError, HarnessError
 from src.models.adapted import AdaptedModel
-from src.records import atomic_folder
+from src.records import atomic_folder, remove_folder, remove_leftovers
 from src.training.lane import Evaluation, Lane, LossMeter
 
+_STEP = re.compile(r"step-[0-9]{8,12}")
+# Whatever a file that was cut or changed may lead to.
+_DAMAGES = (
+    SafetensorError, OSError, LookupError, TypeError, ValueError, ArithmeticError, AttributeError, RuntimeError,
+)  # fmt: skip
 _MOMENTS = ("exp_avg", "exp_avg_sq")
 
 
@@ -44,6 +50,7 @@ def save_lanes(
     """
     roster, step = [lane.run_id for lane in lanes], max(lane.clock for lane in lanes)
     for lane, folder in zip(lanes, folders, strict=True):
+        remove_leftovers(folder)
         with atomic_folder(_step_folder(folder, step)) as scratch:
             (scratch / "state.safetensors").write_bytes(save(_tensors(model, lane)))
             # Written plainly: the folder is synced, and takes its name, as a whole.
@@ -52,14 +59,14 @@ def save_lanes(
     for folder in folders:
         for older in find_steps(folder):
             if older < step:
-                shutil.rmtree(_step_folder(folder, older), ignore_errors=True)
+                remove_folder(_step_folder(folder, older))
 
 
 def keep_only(folder: Path, step: int) -> None:
     """Remove a lane's checkpoints but that of one step."""
     for other in find_steps(folder):
         if other != step:
-            shutil.rmtree(_step_folder(folder, other), ignore_errors=True)
+            remove_folder(_step_folder(folder, other))
 
 
 def drop_unfinished(folders: Mapping[str, Path]) -> None:
@@ -80,12 +87,12 @@ def drop_unfinished(folders: Mapping[str, Path]) -> None:
             except HarnessError:  # said where it is loaded
                 continue
             if any(newest.get(member, step) < step for member in roster):
-                shutil.rmtree(_step_folder(folders[run_id], step), ignore_errors=True)
+                remove_folder(_step_folder(folders[run_id], step))
 
 
 def find_steps(folder: Path) -> list[int]:
     """Steps of which a whole checkpoint exists, ascending."""
-    return sorted(int(path.name.removeprefix("step-")) for path in folder.glob("step-*") if path.is_dir())
+    return sorted(int(path.name.removeprefix("step-")) for path in folder.glob("step-*") if _is_step(path))
 
 
 def read_roster(folder: Path, step: int) -> tuple[str, ...]:
@@ -123,7 +130,7 @@ def load_lane(
         _generator(model, lane).set_state(tensors["dropout_generator"])
         _restore_values(lane, values, _part(tensors, "best"))
         lane.offset = step - lane.step
-    except (SafetensorError, OSError, KeyError, TypeError, ValueError, RuntimeError) as error:
+    except _DAMAGES as error:
         raise _damaged(source, error) from error
 
 
@@ -180,6 +187,10 @@ def _generator(model: AdaptedModel, lane: Lane) -> Generator:
     return model.roster.generators[lane.index]
 
 
+def _is_step(path: Path) -> bool:
+    return _STEP.fullmatch(path.name) is not None and path.is_dir()
+
+
 def _step_folder(folder: Path, step: int) -> Path:
     return folder / f"step-{step:08d}"
 
@@ -187,7 +198,7 @@ def _step_folder(folder: Path, step: int) -> Path:
 def _read_json(folder: Path) -> dict[str, Any]:
     try:
         values: dict[str, Any] = json.loads((folder / "state.json").read_text())
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise _damaged(folder, error) from error
     return values
 

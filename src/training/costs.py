@@ -30,7 +30,7 @@ from src.training.lane import Lane
 _measured: weakref.WeakKeyDictionary[nn.Module, dict[Any, int]] = weakref.WeakKeyDictionary()
 
 
-def measure_forward(model: AdaptedModel, lanes: Sequence[Lane], batches: Sequence[Batch]) -> None:
+def measure_forward(model: AdaptedModel, lanes: Sequence[Lane], batch: Batch) -> None:
     """Note of each lane its weights, and the activations that it keeps when it goes through the model alone.
 
     One forward pass more for each lane that is the first of its kind in this process; its dropout generator is put
@@ -38,10 +38,10 @@ def measure_forward(model: AdaptedModel, lanes: Sequence[Lane], batches: Sequenc
     through all layers, also those of a lane that needs no gradient there.
 
     Args:
-        batches: a micro-batch of each lane, always of its first step, so that resumed runs come to the same numbers.
+        batch: always the same micro-batch, so that all seeds, and resumed runs, come to the same numbers.
     """
     participating = model.lanes
-    for lane, batch in zip(lanes, batches, strict=True):
+    for lane in lanes:
         known, key = _measured.setdefault(model.base.model, {}), (_kind(lane.spec), _geometry(batch))
         if key not in known:
             known[key] = _activation_bytes(model, lane, batch)

@@ -138,9 +138,14 @@ class Lane:
             self.status = "stopped"
 
     def diverge(self, error: DivergedError) -> None:
-        """Take the lane out of training."""
+        """Never update the lane again."""
         self.status, self.error = "diverged", error
         self.optimizer.zero_grad(set_to_none=True)
+
+    def skip_step(self) -> None:
+        """Let a step pass without an update."""
+        self.optimizer.zero_grad(set_to_none=True)
+        self.step += 1
 
     def _score(self, evaluation: Evaluation) -> float:
         metric = self.spec.task.metric

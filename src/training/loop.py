@@ -1,10 +1,14 @@
 """The training loop: all lanes of a pack step together, each on its own batches, loss, clip, schedule and optimiser.
 
 Lanes need not be at the same step: one that takes a slot which another has freed begins with its own first step.
+
+A lane that diverges is never updated again, but its rows go through the model for as long as they would have anyway:
+with fewer rows a matrix product may add up in another order, and so the other lanes stay as they were to the last bit.
 """
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol
@@ -19,6 +23,11 @@ from src.training.costs import measure_forward, measure_gradients, measure_optim
 from src.training.data_order import DataOrder
 from src.training.evaluate import evaluate_lanes
 from src.training.lane import Evaluation, Lane
+
+logger = logging.getLogger(__name__)
+
+# Memory is counted on one and the same batch, so that seeds differ in what they learn, not in what they weigh.
+COUNTED_SEED = 0
 
 
 class Observer(Protocol):
@@ -62,22 +71,23 @@ def train_pack(
     """
     trainer = lanes[0].spec.trainer
     order = DataOrder(data, trainer)
-    active = [lane for lane in lanes if goes_on(lane, until)]
-    start = active[0].clock if active else 0
-    while active:
-        clock = active[0].clock
+    present = [lane for lane in lanes if takes_part(lane, until)]
+    start = next((lane.clock for lane in present if goes_on(lane, until)), 0)
+    while running := [lane for lane in present if goes_on(lane, until)]:
+        clock = running[0].clock
         if clock > start and clock % trainer.checkpoint_every == 0:
             observer.checkpoint()
         if observer.stop_requested():
             observer.checkpoint()
             raise InterruptedRunError("Stopped as asked; run the same command again to continue from the checkpoint.")
-        if steppers := [lane for lane in active if lane.step < lane.total_steps]:
+        if steppers := [lane for lane in present if lane.step < lane.total_steps]:
             _step(model, steppers, order, observer)
-        running = (lane for lane in active if lane.status == "running")
-        if due := [lane for lane in running if order.validation_due(lane.step, lane.total_steps)]:
+        due = [lane for lane in present if order.validation_due(lane.step, lane.total_steps)]
+        if any(lane.status == "running" for lane in due):
             _validate(model, data, due, order, observer)
-        rest = [lane for lane in active if goes_on(lane, until)]
-        active = [*rest, *refill()] if 0 < len(rest) < len(active) else rest
+        rest = [lane for lane in present if takes_part(lane, until)]
+        free = len(rest) < len(present) and any(goes_on(lane, until) for lane in rest)
+        present = [*rest, *refill()] if free else rest
 
 
 def goes_on(lane: Lane, until: int | None) -> bool:
@@ -85,27 +95,39 @@ def goes_on(lane: Lane, until: int | None) -> bool:
     return lane.status == "running" and (until is None or lane.step < until)
 
 
+def takes_part(lane: Lane, until: int | None) -> bool:
+    """Whether a lane's rows go through the model: it goes on, or it would if it had not diverged."""
+    last = lane.total_steps if until is None else min(until, lane.total_steps)
+    return goes_on(lane, until) or (lane.status == "diverged" and lane.step < last)
+
+
 def _step(model: AdaptedModel, lanes: Sequence[Lane], order: DataOrder, observer: Observer) -> None:
-    """One optimiser step of every lane; a lane that diverges is marked, the others go on."""
+    """One optimiser step of every lane that has not diverged."""
     uncounted = [lane for lane in lanes if not lane.costs]
-    measure_forward(model, uncounted, [order.batches(lane.spec.seed, 0)[0] for lane in uncounted])
+    if uncounted:
+        measure_forward(model, uncounted, order.batches(COUNTED_SEED, 0)[0])
     started = time.perf_counter()
     micro_batches = [order.batches(lane.spec.seed, lane.step) for lane in lanes]
     losses = _accumulate(model, lanes, micro_batches)
     measure_gradients(uncounted)
+    shown: dict[int, float] = {}
     norms: dict[int, float] = {}
     for lane, loss in zip(lanes, losses, strict=True):
-        try:
-            norms[lane.index] = lane.apply_step(loss)
-        except DivergedError as error:
-            lane.diverge(error)
+        if lane.status == "running":
+            shown[lane.index] = loss
+            try:
+                norms[lane.index] = lane.apply_step(loss)
+                continue
+            except DivergedError as error:
+                _diverge(lane, error)
+        lane.skip_step()
     elapsed, total = (time.perf_counter() - started) / len(lanes), 0
-    measure_optimizer([lane for lane in uncounted if lane.status == "running"])
+    measure_optimizer([lane for lane in uncounted if lane.index in norms])
     for lane, batches in zip(lanes, micro_batches, strict=True):
-        tokens = sum(batch.num_tokens for batch in batches)
-        lane.train_seconds, lane.tokens, total = lane.train_seconds + elapsed, lane.tokens + tokens, total + tokens
-    shown = {lane.index: loss for lane, loss in zip(lanes, losses, strict=True)}
-    observer.stepped([lane for lane in lanes if lane.status == "running"], shown, norms, total)
+        if lane.index in shown:
+            tokens = sum(batch.num_tokens for batch in batches)
+            lane.train_seconds, lane.tokens, total = lane.train_seconds + elapsed, lane.tokens + tokens, total + tokens
+    observer.stepped([lane for lane in lanes if lane.index in norms], shown, norms, total)
 
 
 def _accumulate(model: AdaptedModel, lanes: Sequence[Lane], micro_batches: Sequence[Sequence[Batch]]) -> list[float]:
@@ -150,14 +172,17 @@ def _passes(micro_batches: Sequence[Sequence[Batch]]) -> Iterator[tuple[list[int
 def _validate(model: AdaptedModel, data: TaskData, lanes: Sequence[Lane], order: DataOrder, observer: Observer) -> None:
     results = evaluate_lanes(model, data.validation, data, lanes)
     for lane, result in zip(lanes, results, strict=True):
+        if lane.status == "diverged":
+            continue
         evaluation = Evaluation(lane.step, lane.step / order.steps_per_epoch, lane.meter.take(), result.metrics)
         if not result.finite:
-            lane.diverge(
-                DivergedError(
-                    f"The validation loss is not finite after step {lane.step} of {lane.total_steps}; try a lower "
-                    f"optim.lr (now {lane.spec.optim.lr:g}) or lora.alpha."
-                )
-            )
+            cause = f"The validation loss is not finite after step {lane.step} of {lane.total_steps}; try a lower "
+            _diverge(lane, DivergedError(f"{cause}optim.lr (now {lane.spec.optim.lr:g}) or lora.alpha."))
             continue
         lane.record(evaluation, model.state(lane.index))
         observer.evaluated(lane, evaluation)
+
+
+def _diverge(lane: Lane, error: DivergedError) -> None:
+    lane.diverge(error)
+    logger.info("%s diverged: %s", lane.run_id, error)

@@ -14,7 +14,7 @@ import torch
 
 from src.errors import WriteError
 from src.experiment import pack as pack_module
-from src.experiment import study as study_module
+from src.experiment.session import Session
 from src.experiment.study import run_study
 from src.records import RunPaths
 from src.spec import RunSpec
@@ -31,10 +31,8 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Workplace:
 def reported(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Cells of which the progress display was told that they ended."""
     told: list[str] = []
-    report = study_module.Session.report_cell
-    monkeypatch.setattr(
-        study_module.Session, "report_cell", lambda self, record: (told.append(record.run_id), report(self, record))
-    )
+    report = Session.report_cell
+    monkeypatch.setattr(Session, "report_cell", lambda self, record: (told.append(record.run_id), report(self, record)))
     return told
 
 

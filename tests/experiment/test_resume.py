@@ -7,8 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +17,11 @@ from safetensors.torch import load_file, save
 from src.config import to_spec
 from src.config.compose import compose_config
 from src.errors import InterruptedRunError
-from src.experiment.observer import PackObserver
 from src.experiment.study import run_study
 from src.records import RunPaths, StudyPaths
 from src.spec import RunSpec
 from tests.experiment.workplace import STUDY, Workplace, build, record_of, results
+from tests.faults.signalled import signalled
 from tests.tiny_files import write_csv
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -50,23 +49,6 @@ def whole(place: Workplace, tmp_path_factory: pytest.TempPathFactory) -> list[An
     output = tmp_path_factory.mktemp("whole")
     run_study(cells(place), place.settings(output, pack=2))
     return results(place.runs(cells(place), output))
-
-
-@contextmanager
-def signalled(number: int, after: int) -> Iterator[None]:
-    """Send this process a signal after so many optimiser steps, counted over all packs."""
-    stepped, taken = PackObserver.stepped, 0
-
-    def step(self: PackObserver, *arguments: Any) -> None:
-        nonlocal taken
-        stepped(self, *arguments)
-        taken += 1
-        if taken == after:
-            signal.raise_signal(number)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(PackObserver, "stepped", step)
-        yield
 
 
 def interrupt(place: Workplace, output: Path, after: int, number: int = signal.SIGINT) -> list[RunPaths]:

@@ -20,6 +20,7 @@ from src.experiment import study as study_module
 from src.experiment.observer import PackObserver
 from src.experiment.plan import FixedSize, plan_packs
 from src.experiment.resolve import resolve_cells
+from src.experiment.sharing import Alone
 from src.experiment.slots import in_turn
 from src.experiment.study import run_study
 from src.records import RunPaths, StudyPaths
@@ -47,7 +48,7 @@ CELLS: list[tuple[str, int, dict[str, Any]]] = [
 def without_reports() -> Iterator[None]:
     """They would take most of the time of many short studies."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(study_module, "_report", lambda *_: (StudyTable("", (), (), ()), []))
+        patch.setattr(study_module, "report_study", lambda *_: (StudyTable("", (), (), ()), []))
         yield
 
 
@@ -134,18 +135,23 @@ def test_without_early_stop_packs_are_those_planned(place: Workplace, tmp_path: 
         run_study(specs, place.settings(tmp_path, pack=3))
     plan = plan_packs(resolve_cells(specs, place.cache), 3, NOWHERE)
     assert lanes == [len(pack) for pack in plan for _ in range(4)]
-    taken = [tuple(slots.cells) for slots in in_turn(resolve_cells(specs, place.cache), FixedSize(3), NOWHERE, None)]
+    taken = [
+        tuple(slots.cells) for slots in in_turn(resolve_cells(specs, place.cache), FixedSize(3), NOWHERE, None, Alone())
+    ]
     assert taken == plan
 
 
-def test_places_of_cells_that_diverge_are_taken(place: Workplace, tmp_path: Path) -> None:
+def test_places_of_cells_that_diverge_stay_theirs_so_that_their_company_does_not_change(
+    place: Workplace, tmp_path: Path
+) -> None:
     hot = [place.spec("q", 1, lr=10.0 * seed, alpha=1e38, clip=None, seed=seed) for seed in (1, 2, 3)]
     specs = [*hot, *(place.spec("v", rank, seed=5) for rank in (1, 2, 3))]
     with counted() as lanes:
         run_study(specs, place.settings(tmp_path, pack=4))
     statuses = [record_of(run)["status"] for run in place.runs(specs, tmp_path)]
     assert statuses == ["diverged"] * 3 + ["completed"] * 3
-    assert max(lanes) == 3 and lanes.count(3) >= 10
+    assert lanes[-24:] == [1] * 12 + [2] * 12 or lanes[1:] == [1] * 11 + [2] * 12
+    assert "takes a free place" not in (tmp_path / STUDY / "study.log").read_text()
 
 
 # Kills and stops. KeyboardInterrupt goes through everything, so that nothing is written after it.

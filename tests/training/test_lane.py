@@ -173,7 +173,7 @@ def test_a_nan_in_training_ends_as_a_diverged_lane() -> None:
     model, lanes = start(base, data, [tiny_cell(data, base, alpha=1e300, lr=1e10, clip=None)])
     train_pack(model, data, lanes, Recorder())
     assert lanes[0].status == "diverged"
-    assert f"at step {lanes[0].step + 1} of 18" in str(lanes[0].error)
+    assert f"at step {lanes[0].step} of 18" in str(lanes[0].error)
     assert all(torch.isfinite(value).all() for value in model.state(0).values())
 
 

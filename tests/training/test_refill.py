@@ -19,9 +19,10 @@ from src.spec import MethodSpec, TaskKind, run_id
 from src.training import Lane, train_pack
 from src.training.data_order import total_steps
 from src.training.evaluate import evaluate_lanes
+from src.training.loop import takes_part
 from tests.tiny import Recorder, start, tiny_base, tiny_cell, tiny_data
 
-HOT = {"targets": "qv", "rank": 1, "alpha": 1e300, "lr": 1e10, "clip": None, "warmup": 0.0}
+HOT = {"targets": "qv", "rank": 1, "alpha": 1e300, "lr": 1e10, "clip": None, "warmup": 0.0, "max_steps": 6}
 MIXED: list[dict[str, Any]] = [
     {"targets": "qv", "rank": 1, "alpha": 16.0, "lr": 1e-2},
     {"targets": "all", "rank": 6, "alpha": 4.0, "lr": 3e-3, "dropout": 0.2, "seed": 1},
@@ -50,7 +51,7 @@ class Places:
     def refill(self) -> list[Lane]:
         clock = max(lane.clock for lane in self.lanes)
         new = []
-        for lane in [lane for lane in self.lanes if lane.status != "running"]:
+        for lane in [lane for lane in self.lanes if not takes_part(lane, None)]:
             self.let_go(lane)
             if self.waiting:
                 new.append(self.join(self.waiting.popleft(), clock))

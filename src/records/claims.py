@@ -1,0 +1,174 @@
+"""Who works on what in a study: locks that end with the process that holds them, however it ends.
+
+    <study>/.claims/<run_id>    locked (flock) while somebody trains it; says who
+    <study>/.claims/.<name>     other things that one process does at a time
+
+The system keeps the lock, so after a crash nothing has to be cleared away, and other machines see it where the file
+system carries locks (NFS 4, Lustre with -o flock, GPFS).
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import json
+import logging
+import os
+import socket
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from src.records.atomic import cannot_write
+from src.records.paths import StudyPaths
+
+logger = logging.getLogger(__name__)
+
+_TAKEN = {errno.EWOULDBLOCK, errno.EACCES}
+
+
+@dataclass(frozen=True)
+class Holder:
+    """A process that holds a claim.
+
+    Attributes:
+        since: Unix time at which it took the claim, in seconds.
+        job: its SLURM job, ``<array job>_<task>`` or ``<job>``; None outside of SLURM.
+    """
+
+    host: str
+    pid: int
+    since: float
+    job: str | None = None
+
+
+class Claims:
+    """The claims of this process on a study, and a view of those of others."""
+
+    def __init__(self, paths: StudyPaths) -> None:
+        self._folder = paths.claims
+        self._held: dict[str, int] = {}
+
+    def take(self, name: str) -> bool:
+        """Claim a name; False where another process holds it.
+
+        On a file system without locks every claim is granted, with one word of warning.
+
+        Raises:
+            WriteError: the system refused to write in the study's folder.
+        """
+        if name in self._held:
+            return True
+        path = self._folder / name
+        try:
+            handle = _locked(path)
+        except OSError as error:
+            raise cannot_write(path, error) from error
+        if handle is None:
+            return False
+        with suppress(OSError):  # on a full disk others do not learn who it is
+            os.ftruncate(handle, 0)
+            os.pwrite(handle, json.dumps(asdict(_me())).encode(), 0)
+        self._held[name] = handle
+        return True
+
+    def release(self, name: str) -> None:
+        """Give a claim back; nothing happens where it is not held."""
+        handle = self._held.pop(name, None)
+        if handle is not None:
+            with suppress(OSError):
+                (self._folder / name).unlink()
+            os.close(handle)
+
+    def close(self) -> None:
+        """Give all claims back."""
+        for name in list(self._held):
+            self.release(name)
+
+    def holder(self, name: str) -> Holder | None:
+        """The other process that holds a name now, None without one."""
+        return None if name in self._held else _holder(self._folder / name)
+
+    def others(self) -> dict[str, Holder]:
+        """What other processes hold now."""
+        try:
+            names = sorted(path.name for path in self._folder.iterdir())
+        except OSError:
+            return {}
+        held = {name: self.holder(name) for name in names}
+        return {name: holder for name, holder in held.items() if holder is not None}
+
+    def left_by(self, pid: int) -> set[str]:
+        """Runs that a process of this machine held when it was killed, and that nobody holds now."""
+        left = set()
+        with suppress(OSError):
+            for path in self._folder.glob("[!.]*"):
+                last = _decode(path.read_bytes())
+                if (last.host, last.pid) == (socket.gethostname(), pid) and self.holder(path.name) is None:
+                    left.add(path.name)
+        return left
+
+
+def _locked(path: Path) -> int | None:
+    """A handle to the locked file, None where another process has the lock."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    while True:
+        handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        try:
+            if not _try_lock(handle, fcntl.LOCK_EX):
+                os.close(handle)
+                return None
+            # Whoever held it before may have removed the file between our opening and our locking.
+            with suppress(FileNotFoundError):
+                if os.fstat(handle).st_ino == path.stat().st_ino:
+                    return handle
+        except BaseException:
+            os.close(handle)
+            raise
+        os.close(handle)
+
+
+def _try_lock(handle: int, kind: int) -> bool:
+    try:
+        fcntl.flock(handle, kind | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno in _TAKEN:
+            return False
+        if error.errno not in {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP}:
+            raise
+        logger.warning("This file system has no locks: do not run one study in two processes at the same time.")
+    return True
+
+
+def _holder(path: Path) -> Holder | None:
+    try:
+        handle = os.open(path, os.O_RDWR)
+    except OSError:
+        return None
+    try:
+        if _try_lock(handle, fcntl.LOCK_SH):
+            return None
+        return _decode(os.pread(handle, 4096, 0))
+    except OSError:
+        return None
+    finally:
+        os.close(handle)
+
+
+def _decode(content: bytes) -> Holder:
+    values: Mapping[str, Any] = {}
+    with suppress(ValueError):
+        values = json.loads(content)
+    try:
+        return Holder(str(values["host"]), int(values["pid"]), float(values["since"]), values.get("job"))
+    except (LookupError, TypeError, ValueError):  # it has taken the claim this instant
+        return Holder("unknown", 0, time.time())
+
+
+def _me() -> Holder:
+    array, task = os.environ.get("SLURM_ARRAY_JOB_ID"), os.environ.get("SLURM_ARRAY_TASK_ID")
+    job = f"{array}_{task}" if array and task else os.environ.get("SLURM_JOB_ID")
+    return Holder(socket.gethostname(), os.getpid(), time.time(), job)

@@ -1,0 +1,29 @@
+"""A signal after so many steps of this very process."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+
+from src.experiment.observer import PackObserver
+
+
+@contextmanager
+def signalled(number: int, after: int) -> Iterator[None]:
+    """Send this process a signal after so many optimiser steps, counted over all packs."""
+    stepped, taken = PackObserver.stepped, 0
+
+    def step(self: PackObserver, *arguments: Any) -> None:
+        nonlocal taken
+        stepped(self, *arguments)
+        taken += 1
+        if taken == after:
+            signal.raise_signal(number)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(PackObserver, "stepped", step)
+        yield
