@@ -6,6 +6,8 @@ ARGS ?=
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+# One process for each core; the tests of a file share what they set up, so they stay in one process.
+PARALLEL := --numprocesses logical --dist loadfile
 QUIET_PIP := -qq --disable-pip-version-check
 
 .DEFAULT_GOAL := help
@@ -23,11 +25,11 @@ fetch: setup ## fetch the default model and data, once
 sweep: fetch ## ranks 1, 4, 8, 64 for W_q, W_v and for all of attention; ARGS: more overrides
 	$(BIN)/python -m src.train -m lora.rank=1,4,8,64 lora.targets=qv,qkvo $(ARGS)
 
-test: fetch ## run the tests; ARGS: pytest's arguments
-	LORA_SWEEP_REQUIRE_ASSETS=1 $(BIN)/python -m pytest $(ARGS)
+test: fetch ## run the tests, on all cores; ARGS: pytest's arguments
+	LORA_SWEEP_REQUIRE_ASSETS=1 $(BIN)/python -m pytest $(PARALLEL) $(ARGS)
 
 test-all: fetch ## run the tests, the slow ones too; ARGS: pytest's arguments
-	LORA_SWEEP_REQUIRE_ASSETS=1 $(BIN)/python -m pytest -m "slow or not slow" $(ARGS)
+	LORA_SWEEP_REQUIRE_ASSETS=1 $(BIN)/python -m pytest $(PARALLEL) -m "slow or not slow" $(ARGS)
 
 lint: setup ## check style, types and the direction of imports
 	$(BIN)/ruff check src tests

@@ -22,7 +22,14 @@ ISOLATED = {
     "TOKENIZERS_PARALLELISM": "false",
     # As in src/train.py: threads that wait must not keep the other core busy for long.
     "GOMP_SPINCOUNT": "20000",
+    # Also as there: memory that grows with every new shape would hide what a test of memory looks for.
+    "LRU_CACHE_CAPACITY": "64",
+    "ONEDNN_PRIMITIVE_CACHE_CAPACITY": "64",
 }
+
+# Processes that test side by side share the cores; read once, when torch is first imported.
+if _workers := int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "0")):
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // _workers)))
 
 # At import, not in a fixture: huggingface_hub reads its variables once, when it is first imported. A person's W&B
 # key, in the environment or in netrc, must never send a test's runs to the server.

@@ -14,6 +14,7 @@ from hydra.core.utils import filter_overrides
 from hydra.types import RunMode
 from omegaconf import DictConfig, open_dict
 
+from src.config.axes import check_axes
 from src.config.cells import Cell
 from src.config.grid import Grid
 from src.config.schema import register
@@ -68,6 +69,7 @@ def compose_sweep(overrides: Sequence[str]) -> list[Cell]:
         sweep = loader.load_configuration(NAME, list(overrides), RunMode.MULTIRUN)
         axes = [f"{key}={values}" for key, values in (sweep.hydra.sweeper.params or {}).items()]
         parsed = OverridesParser.create(loader).parse_overrides([*axes, *overrides])
+        check_axes(parsed)
         (jobs,) = BasicSweeper.split_arguments(parsed, None)
         return compose_cells(loader, sweep, jobs)
 

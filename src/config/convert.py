@@ -12,6 +12,7 @@ from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from src.config.schema import GROUPS, Config, without_none
+from src.config.slurm import to_slurm
 from src.config.words import allowed_type, hint_of
 from src.errors import ConfigError
 from src.spec import (
@@ -66,7 +67,11 @@ def to_settings(cfg: DictConfig | Values, spec: RunSpec | None = None) -> Settin
     for folder in ("output_dir", "cache_dir"):
         values[folder] = str(Path(values[folder]).expanduser())
     values["study"] = values["study"] or default_study(spec or to_spec(cfg))
-    nested = {"tracking": TrackingSpec(**values["tracking"]), "halving": HalvingSpec(**values["halving"])}
+    nested = {
+        "tracking": TrackingSpec(**values["tracking"]),
+        "halving": HalvingSpec(**values["halving"]),
+        "slurm": to_slurm(values["slurm"]),
+    }
     return check_settings(Settings(**{**values, **nested}))
 
 

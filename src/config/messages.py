@@ -12,10 +12,11 @@ from hydra.errors import HydraException, MissingConfigException, OverrideParseEx
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException, ValidationError
 
 from src.config.words import allowed_type, hint_of, names_beside
-from src.errors import ConfigError, HarnessError, InterruptedRunError
+from src.errors import ConfigError, HarnessError, InterruptedRunError, brief, hide_secrets
 
 FULL_ERROR = "HYDRA_FULL_ERROR"
 FOLDERS = "Results go to output_dir, what is fetched to cache_dir; both must be folders that can be written."
+LONGEST = 600  # characters that are taken of another library's message
 # Lines of Hydra's and OmegaConf's messages that speak of their own insides.
 _NOISE = ("reference_type=", "object_type=", "See https://", "Config search path", "provider=", "To append to your")
 
@@ -23,7 +24,7 @@ _NOISE = ("reference_type=", "object_type=", "See https://", "Config search path
 def report(error: BaseException) -> int:
     """Print an error to stderr, with its traceback where HYDRA_FULL_ERROR=1 asks for it; returns the exit code."""
     if os.environ.get(FULL_ERROR) == "1":
-        traceback.print_exception(error)
+        print(hide_secrets("".join(traceback.format_exception(error))), end="", file=sys.stderr)
     if isinstance(error, BrokenPipeError):
         # Who read our output, such as `head`, has enough; at its end Python would try to write once more.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -54,7 +55,11 @@ def exit_code(error: BaseException) -> int:
 
 
 def paragraph(error: BaseException) -> str:
-    """What a person needs to know of an error; no traceback."""
+    """What a person needs to know of an error; no traceback, no passwords."""
+    return hide_secrets(_paragraph(error))
+
+
+def _paragraph(error: BaseException) -> str:
     if isinstance(error, KeyboardInterrupt):
         return str(error) or "Interrupted; the same command continues."
     if isinstance(error, HarnessError):
@@ -62,7 +67,7 @@ def paragraph(error: BaseException) -> str:
     if _is_composition_error(error):
         return _composition_error(error)
     if isinstance(error, OSError) and error.strerror:
-        return f"The system refused access to {error.filename or 'a file'}: {error.strerror}. {FOLDERS}"
+        return f"The system refused access to {brief(str(error.filename or 'a file'))}: {error.strerror}. {FOLDERS}"
     return f"{type(error).__name__}: {_flat(error)} This is not expected; {FULL_ERROR}=1 shows where it happened."
 
 
@@ -72,7 +77,7 @@ def no_such_key(key: str) -> str:
     group, _, last = key.rpartition(".")
     near = difflib.get_close_matches(last, names, n=1)
     hint = f"; did you mean {'.'.join(filter(None, [group, near[0]]))}?" if near else "."
-    return f"There is no key {key}{hint}" + (f" Keys there: {', '.join(names)}." if names else "")
+    return f"There is no key {brief(key)}{hint}" + (f" Keys there: {', '.join(names)}." if names else "")
 
 
 def _is_composition_error(error: BaseException) -> bool:
@@ -89,13 +94,14 @@ def _composition_error(error: BaseException) -> str:
         group, _, name = error.missing_cfg_file.rpartition("/")
         return str(ConfigError(group, name, ", ".join(error.options)))
     if isinstance(error, OverrideParseException):
-        return f"{error.override} is not of the form key=value; quote what is special to Hydra: 'key=\"value\"'."
+        given = brief(str(error.override))
+        return f"{given} is not of the form key=value; quote what is special to Hydra: 'key=\"value\"'."
     if isinstance(cause, (ConfigAttributeError, ConfigKeyError)) and cause.full_key:
         return no_such_key(cause.full_key)
     if isinstance(cause, ValidationError) and cause.full_key and hint_of(cause.full_key) is not None:
         return str(ConfigError(cause.full_key, _given(error), allowed_type(cause.full_key)))
     if str(error).startswith("Ambiguous value"):
-        return f"{_quoted(error)} lists several values; add -m to sweep over them, or quote the value."
+        return f"{brief(_quoted(error))} lists several values; add -m to sweep over them, or quote the value."
     hint = ""
     if str(error).startswith("Config group override"):
         hint = "A group takes the name of a file in conf/; one key is set by its dotted name, such as lora.rank=3."
@@ -115,4 +121,5 @@ def _quoted(error: BaseException) -> str:
 def _flat(error: BaseException) -> str:
     lines = [line.strip() for line in str(error).splitlines()]
     text = " ".join(line for line in lines if line and not line.startswith(_NOISE))
+    text = brief(text, LONGEST)
     return text if text.endswith((".", "!", "?")) else f"{text}."

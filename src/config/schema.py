@@ -18,9 +18,11 @@ from pathlib import Path
 from types import UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
+from hydra._internal import hydra as hydra_internals
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING, OmegaConf
 
+from src.config.guard import GuardedLoader, refuse_rerun, safe_env
 from src.spec import (
     FrozenMap,
     HalvingSpec,
@@ -30,6 +32,7 @@ from src.spec import (
     OptimSpec,
     RunSpec,
     Settings,
+    SlurmSpec,
     TaskSpec,
     TrackingSpec,
     TrainerSpec,
@@ -41,8 +44,12 @@ Field = tuple[str, Any, Any]
 
 
 def register() -> None:
-    """Make the schema, the resolver and the launcher known to Hydra; harmless when called again."""
+    """Make the schema, the resolvers, the guard and the launcher known to Hydra; harmless when called again."""
     ConfigStore.instance().store(name=SCHEMA, node=Config)
+    OmegaConf.register_new_resolver("oc.env", safe_env, replace=True)
+    hydra_internals.ConfigLoaderImpl = GuardedLoader  # type: ignore[misc]
+    # The function that Hydra exports has the module's name.
+    importlib.import_module("hydra.main")._get_rerun_conf = refuse_rerun  # type: ignore[attr-defined]
     OmegaConf.register_new_resolver("unless_given", _unless_given, replace=True)
     _extend_hydra_plugins()
 
@@ -115,6 +122,7 @@ OptimConfig = _twin(OptimSpec)
 TrainerConfig = _twin(TrainerSpec)
 TrackingConfig = _twin(TrackingSpec)
 HalvingConfig = _twin(HalvingSpec)
+SlurmConfig = _twin(SlurmSpec)
 GROUPS = {
     "model": ModelConfig,
     "task": TaskConfig,
@@ -123,12 +131,13 @@ GROUPS = {
     "optim": OptimConfig,
     "trainer": TrainerConfig,
 }
+SETTINGS_GROUPS = {"tracking": TrackingConfig, "halving": HalvingConfig, "slurm": SlurmConfig}
 Config = _dataclass(
     "Config",
     [
         *_fields(RunSpec, **GROUPS),
         # null means the study that follows from model and task (src/spec/identity.py).
         ("study", str | None, None),
-        *(f for f in _fields(Settings, tracking=TrackingConfig, halving=HalvingConfig) if f[0] != "study"),
+        *(f for f in _fields(Settings, **SETTINGS_GROUPS) if f[0] != "study"),
     ],
 )

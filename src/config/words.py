@@ -47,4 +47,6 @@ def _words(inner: Any) -> str:
         return " or ".join(map(str, get_args(inner)))
     if get_origin(inner) is FrozenMap:
         return f"{{name: {WORDS[get_args(inner)[0]]}, ...}}"
+    if get_origin(inner) is tuple:
+        return f"[{WORDS[get_args(inner)[0]]}, ...]"
     return WORDS.get(inner, "a key of the config")

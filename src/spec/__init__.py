@@ -16,6 +16,7 @@ from src.spec.run import (
     TrainerSpec,
 )
 from src.spec.settings import HalvingSpec, Settings, TrackingSpec
+from src.spec.slurm import SlurmSpec
 from src.spec.targets import LETTERS, Letter, canonical_targets, expand_targets
 from src.spec.validate import (
     LOWER_IS_BETTER,
@@ -47,6 +48,7 @@ __all__ = [
     "OptimSpec",
     "RunSpec",
     "Settings",
+    "SlurmSpec",
     "TaskKind",
     "TaskSpec",
     "TrackingSpec",

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
+from src.spec.slurm import SlurmSpec
+
 
 @dataclass(frozen=True)
 class TrackingSpec:
@@ -56,6 +58,7 @@ class Settings:
         pack: most lanes in one pack; ``auto``: as many as train fastest and fit into memory, which is measured.
         within: margin of the sentence "smallest rank within ... of the best", in the metric's own unit.
         halving: which cells are ended before their end.
+        slurm: what the launcher ``slurm`` asks of a cluster.
     """
 
     study: str
@@ -67,3 +70,4 @@ class Settings:
     within: float = 0.01
     tracking: TrackingSpec = field(default_factory=TrackingSpec)
     halving: HalvingSpec = field(default_factory=HalvingSpec)
+    slurm: SlurmSpec = field(default_factory=SlurmSpec)

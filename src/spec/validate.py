@@ -13,9 +13,11 @@ from src.errors import ConfigError
 from src.spec.hints import hints_of
 from src.spec.margin import ALLOWED_MARGIN, is_margin
 from src.spec.methods import SIZED, WITH_LORA
+from src.spec.plain import check_plain
 from src.spec.ranks import canonical_ranks, parse_ranks
 from src.spec.run import TEXT_KINDS, LoraSpec, MethodSpec, OptimSpec, RunSpec, TaskSpec, TrainerSpec
 from src.spec.settings import Settings
+from src.spec.slurm import slurm_checks
 from src.spec.targets import STACKS, canonical_targets
 
 METRICS = {
@@ -26,8 +28,10 @@ METRICS = {
 }
 # Of the texts that a model writes for test (TaskSpec.generate); never chosen by, as validation texts are not written.
 TEXT_METRICS = ("bleu", "chrf", "rouge1", "rouge2", "rougeL", "exact_match")
+LONGEST_STUDY = 120  # bytes; W&B's names of runs and groups are limited, and so are folders
+DAY = 24 * 60 * 60
 LOWER_IS_BETTER = frozenset({"loss", "perplexity", "mse"})
-_LAYERS = re.compile(r"(\d+)-(\d+)")
+_LAYERS = re.compile(r"([0-9]{1,6})-([0-9]{1,6})")
 _LAYERS_ALLOWED = "a-b, the first and the last layer counted from 0, such as 0-5 or 3-3; or null for all"
 Check = tuple[str, object, bool, str]
 
@@ -50,6 +54,7 @@ def normalise(spec: RunSpec) -> RunSpec:
     for key, value, good, allowed in _checks(spec, lora=lora):
         if not good:
             raise ConfigError(key, value, allowed)
+    check_plain(spec)
     method = spec.method if spec.method.name == "random_subspace" else dataclasses.replace(spec.method, said=True)
     spec = dataclasses.replace(spec, task=_canonical_task(spec.task), method=method)
     if lora:
@@ -82,22 +87,26 @@ def check_settings(settings: Settings) -> Settings:
     """
     check_literals(settings)
     tracking, halving = settings.tracking, settings.halving
+    seconds = f"seconds above 0, at most {DAY} (a day)"
     checks: list[Check] = [
-        ("device", settings.device, re.fullmatch(r"auto|cpu|cuda(:\d+)?", settings.device) is not None,
+        ("device", settings.device, re.fullmatch(r"auto|cpu|cuda(:[0-9]{1,4})?", settings.device) is not None,
          "auto, cpu, cuda or cuda:<index>"),
         ("pack", settings.pack, _is_pack(settings.pack), "auto, or a whole number of at least 1"),
         ("within", settings.within, is_margin(settings.within), ALLOWED_MARGIN),
         ("study", settings.study, re.fullmatch(r"[\w.][\w.+=-]*", settings.study) is not None
-         and settings.study.strip(".") != "", "a folder name of letters, digits and . _ + = -"),
+         and settings.study.strip(".") != "" and len(settings.study.encode()) <= LONGEST_STUDY,
+         f"a folder name of letters, digits and . _ + = -, of at most {LONGEST_STUDY} bytes"),
         ("halving.eta", halving.eta, halving.eta is None or halving.eta >= 2, "2 or more, or null for no halving"),
         ("halving.min_share", halving.min_share, 0 < halving.min_share < 1, "a number in (0, 1)"),
         ("tracking.log_every", tracking.log_every, tracking.log_every >= 1, "a whole number of at least 1"),
-        ("tracking.init_timeout_s", tracking.init_timeout_s, tracking.init_timeout_s > 0, "seconds above 0"),
-        ("tracking.finish_timeout_s", tracking.finish_timeout_s, tracking.finish_timeout_s > 0, "seconds above 0"),
+        ("tracking.init_timeout_s", tracking.init_timeout_s, 0 < tracking.init_timeout_s <= DAY, seconds),
+        ("tracking.finish_timeout_s", tracking.finish_timeout_s, 0 < tracking.finish_timeout_s <= DAY, seconds),
+        *slurm_checks(settings.slurm),
     ]  # fmt: skip
     for key, value, good, allowed in checks:
         if not good:
             raise ConfigError(key, value, allowed)
+    check_plain(settings)
     return settings
 
 
@@ -155,7 +164,8 @@ def _checks(spec: RunSpec, *, lora: bool) -> Iterator[Check]:
     yield "optim.label_smoothing", spec.optim.label_smoothing, smooth_ok, "0 for a regression task"
     poolable = spec.task.image is None or spec.model.pooling != "last"
     yield "model.pooling", spec.model.pooling, poolable, "mean or first for pictures, whose last token is just a patch"
-    yield "model.path", spec.model.path, bool(spec.model.path), "asset:<name>, a hub id or a local folder"
+    path = spec.model.path
+    yield "model.path", path, bool(path) and "://" not in path, "asset:<name>, a hub id or a local folder, no address"
 
 
 def _method_checks(method: MethodSpec, lora: LoraSpec) -> Iterator[Check]:
@@ -230,7 +240,8 @@ def _trainer_checks(trainer: TrainerSpec) -> Iterator[Check]:
 
 
 def _task_checks(task: TaskSpec) -> Iterator[Check]:
-    yield "task.path", task.path, bool(task.path), "asset:<name>, pydoc, digits, a hub id, a local folder or a file"
+    sources = "asset:<name>, pydoc, digits, a hub id, a local folder or a file, and no address"
+    yield "task.path", task.path, bool(task.path) and "://" not in task.path, sources
     yield "task.max_length", task.max_length, task.max_length >= 4, "a whole number of at least 4"
     for name in ("train_size", "validation_size", "test_size"):
         value = getattr(task, name)

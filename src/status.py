@@ -1,0 +1,97 @@
+"""How the cells of a study stand: done, running, queued, failed or lost; also while it is running, and on a cluster.
+
+    python -m src.status minilm-r52 [<study> ...] [--output-dir outputs]
+
+It reads what lies on disk, and asks squeue where tasks were submitted (hydra/launcher=slurm).
+Exit codes: 0; 1 where a study cannot be found, or something failed, was lost or interrupted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from src.cluster.queue import read_queue
+from src.cluster.state import SETTLED, CellState, StudyView, count, headline
+from src.cluster.submission import read_submissions
+from src.errors import HarnessError
+from src.records import StudyPaths, list_studies
+
+BAR = 20
+MOST_LINES = 8
+TROUBLE = {"failed", "lost", "interrupted"}
+# What to do about cells that will not come by themselves.
+ADVICE = "The same command continues the study: it skips what is done or has diverged, and runs the rest."
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Exit code: 0, or 1 where there is trouble with a study."""
+    options = _parser().parse_args(arguments)
+    code = 0
+    for study in options.studies:
+        try:
+            code = max(code, show(_find(options.output_dir, study)))
+        except HarnessError as error:
+            if os.environ.get("HYDRA_FULL_ERROR") == "1":
+                raise
+            print(error, file=sys.stderr)
+            code = error.exit_code
+    return code
+
+
+def show(paths: StudyPaths) -> int:
+    """Print a progress line and a short table; the exit code says whether there is trouble."""
+    submissions = read_submissions(paths)
+    queue = read_queue(submission.job for submission in submissions if submission.job is not None)
+    cells = StudyView(paths).cells(submissions, queue)
+    numbers = count(cells)
+    print(f"{_bar(numbers['done'], len(cells))} {headline(paths.name, cells)}")
+    for state in SETTLED:
+        if state != "done":
+            _show_state([cell for cell in cells if cell.state == state])
+    trouble = any(numbers[state] for state in SETTLED if state in TROUBLE)
+    working = any(not cell.is_settled for cell in cells)
+    if trouble and not working:
+        print(ADVICE)
+    return int(trouble)
+
+
+def _show_state(cells: Sequence[CellState]) -> None:
+    width = max((len(cell.run_id) for cell in cells[:MOST_LINES]), default=0)
+    for cell in cells[:MOST_LINES]:
+        print(f"  {cell.state:<11}  {cell.run_id:<{width}}  {cell.detail}".rstrip())
+    if len(cells) > MOST_LINES:
+        print(f"  {cells[0].state:<11}  ... and {len(cells) - MOST_LINES:,d} more")
+
+
+def _bar(done: int, total: int) -> str:
+    filled = BAR * done // total if total else 0
+    return f"[{'#' * filled}{'.' * (BAR - filled)}]"
+
+
+def _find(output_dir: Path, name: str) -> StudyPaths:
+    """Also a study of which only the plan, or the submission, is there.
+
+    Raises:
+        HarnessError: there is none of this name; the message lists those there are.
+    """
+    paths = StudyPaths.of(output_dir, name)
+    if any(path.exists() for path in (paths.plan, paths.slurm, paths.runs)):
+        return paths
+    known = ", ".join(list_studies(output_dir))
+    there = f"there are: {known}" if known else "there is none"
+    raise HarnessError(f"No study {name!r} in {output_dir}; {there}. Another folder takes --output-dir <folder>.")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m src.status", description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("studies", nargs="+", metavar="study", help="folder name under the output folder")
+    parser.add_argument("--output-dir", type=Path, default=Path("outputs"), help="default: outputs")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())
