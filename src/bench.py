@@ -51,6 +51,8 @@ STEP_ROWS = (
 )  # fmt: skip
 # As in src/train.py: before torch is loaded.
 os.environ.setdefault("GOMP_SPINCOUNT", "20000")
+os.environ.setdefault("LRU_CACHE_CAPACITY", "64")
+os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "64")
 
 
 def _step(request: Request) -> Found:

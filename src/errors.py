@@ -2,13 +2,41 @@
 
 from __future__ import annotations
 
+import os
+import re
 from collections.abc import Sequence
+
+LONGEST_VALUE = 200  # characters of a value in a message
+_SECRETS = ("WANDB_API_KEY", "HF_TOKEN", "HUGGING_FACE_HUB_TOKEN")
+_IN_URL = re.compile(r"(\w:/{1,2})[^/\s@'\"]+@")
+
+
+def brief(text: str, longest: int = LONGEST_VALUE) -> str:
+    """A text for a message: on one line, and of one that is too long the beginning, and how long it is."""
+    text = "".join(c if c.isprintable() else " " for c in text)
+    return text if len(text) <= longest else f"{text[:longest]}... ({len(text):,} characters)"
+
+
+def hide_secrets(text: str) -> str:
+    """Without passwords in addresses, and without the keys that the environment holds."""
+    for name in _SECRETS:
+        value = os.environ.get(name, "")
+        if len(value) >= 8:
+            text = text.replace(value, "***")
+    return _IN_URL.sub(r"\1***@", text)
 
 
 class HarnessError(Exception):
     """Something outside the code is wrong (network, file, data, disk); the process exits with 1."""
 
     exit_code = 1
+
+
+def _shown(value: object) -> str:
+    try:
+        return repr(value)
+    except ValueError:  # Python writes no whole numbers of more than 4300 digits
+        return f"a {type(value).__name__} that is too large to be shown"
 
 
 class ConfigError(HarnessError):
@@ -24,7 +52,7 @@ class ConfigError(HarnessError):
 
     def __init__(self, key: str, value: object, allowed: str) -> None:
         self.key, self.value, self.allowed = key, value, allowed
-        shown = "nothing" if value is None else repr(value)
+        shown = "nothing" if value is None else brief(hide_secrets(_shown(value)))
         super().__init__(f"{key} is {shown}; allowed: {allowed}.")
 
     def __reduce__(self) -> tuple[type[ConfigError], tuple[str, object, str]]:

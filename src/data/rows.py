@@ -13,9 +13,10 @@ from datasets import ClassLabel, Dataset
 
 from src.data.pictures import DIGEST, Pictures, pictures_of
 from src.data.templates import parse_template
-from src.errors import HarnessError
+from src.errors import HarnessError, brief
 from src.spec import TEXT_KINDS, TaskSpec
 
+LARGEST = 3e38  # float32
 ROLES = ("train", "validation", "test")
 Target = str | float
 
@@ -132,6 +133,8 @@ def _texts(dataset: Dataset, column: str) -> list[str]:
 def _named(value: int | None, names: Sequence[str]) -> str:
     if value is None or value == -1:  # ClassLabel's own mark for a missing label
         return ""
+    if not 0 <= value < len(names):
+        raise ValueError(f"{value}, which is none of its {len(names)} classes")
     return names[value]
 
 
@@ -154,10 +157,10 @@ def _number(value: Any) -> float:
     """NaN stands for a missing value until the row is dropped."""
     try:
         number = math.nan if value is None or value == "" else float(value)
-    except (TypeError, ValueError):
-        raise ValueError(f"{value!r}, which is not a number") from None
-    if math.isinf(number):
-        raise ValueError("an infinite number")
+    except (TypeError, ValueError, OverflowError):
+        raise ValueError(f"{brief(repr(value))}, which is not a number") from None
+    if abs(number) > LARGEST:
+        raise ValueError("an infinite number, or one beyond float32")
     return number
 
 

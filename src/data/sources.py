@@ -12,11 +12,12 @@ from datasets import Dataset, DatasetDict, load_dataset
 from src.assets import is_asset, resolve_asset
 from src.data.digits import digits
 from src.data.hub import load_hub, loading
+from src.data.look import look_at_file, look_at_folder
 from src.data.pictures import with_digests
 from src.data.pydoc import module_split, pydoc_file
 from src.data.rows import ROLES
 from src.data.templates import parse_template
-from src.errors import ConfigError, HarnessError
+from src.errors import ConfigError, HarnessError, brief
 from src.spec import TEXT_KINDS, TaskSpec
 
 BUILDERS = {".csv": "csv", ".tsv": "csv", ".json": "json", ".jsonl": "json", ".parquet": "parquet"}
@@ -89,6 +90,7 @@ def _load(spec: TaskSpec, cache_dir: Path) -> Mapping[str, Dataset]:
             files["test"] = Path(spec.test_path).expanduser()
         return {split: _load_file(file, store) for split, file in files.items()}
     if path.is_dir():
+        look_at_folder(path)
         with loading(spec.path, store):
             return _as_dict(load_dataset(str(path), spec.subset, cache_dir=str(store)))
     return _as_dict(load_hub(spec, store))
@@ -113,7 +115,8 @@ def _load_pydoc(spec: TaskSpec, cache_dir: Path) -> Mapping[str, Dataset]:
 def _load_file(file: Path, store: Path) -> Dataset:
     builder = BUILDERS.get(file.suffix.lower())
     if builder is None or not file.is_file():
-        raise HarnessError(f"There is no data file {file}; files may be {', '.join(BUILDERS)}.")
+        raise HarnessError(f"There is no data file {brief(str(file))}; files may be {', '.join(BUILDERS)}.")
+    look_at_file(file)
     options: dict[str, Any] = dict(_MISSING) if builder == "csv" else {}
     if file.suffix.lower() == ".tsv":
         options["sep"] = "\t"

@@ -30,7 +30,7 @@ from src.data.pydoc import pydoc_file
 from src.data.rows import ROLES
 from src.data.sources import BUILDERS
 from src.data.task import TaskData
-from src.data.token_cache import digest
+from src.data.token_cache import digest, is_sound
 from src.data.tokens import TokenSplit
 from src.spec import TaskSpec, to_dict
 
@@ -66,11 +66,11 @@ def read_task(path: Path, spec: TaskSpec) -> TaskData | None:
             return None
         plain = json.loads(metadata["plain"])
         splits = {role: _split(tensors, role) for role in ROLES}
-    except (SafetensorError, OSError, KeyError, ValueError):
+        for name in ("label_names", "test_completions"):
+            plain[name] = None if plain[name] is None else tuple(plain[name])
+        return TaskData(spec, splits["train"], splits["validation"], splits["test"], **plain)
+    except (SafetensorError, OSError, LookupError, ValueError, TypeError, AttributeError, RecursionError):
         return None
-    for name in ("label_names", "test_completions"):
-        plain[name] = None if plain[name] is None else tuple(plain[name])
-    return TaskData(spec, splits["train"], splits["validation"], splits["test"], **plain)
 
 
 def write_task(path: Path, data: TaskData) -> None:
@@ -98,6 +98,8 @@ def _split(tensors: dict[str, torch.Tensor], role: str) -> TokenSplit:
     values: dict[str, Any] = {name: tensors.get(f"{role}.{name}") for name in FIELDS}
     if values["input_ids"] is None or values["offsets"] is None:
         raise KeyError(role)
+    if not is_sound(values):
+        raise ValueError(f"the offsets of {role} do not cut its tokens into examples")
     return TokenSplit(**values)
 
 

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import re
 import string
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from src.errors import ConfigError
+
+# Format specifications: none that are filled in themselves, and no width that fills the memory.
+_PLAIN = re.compile(r"(?!.*\d{4})[^{}]{0,20}", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -52,7 +56,9 @@ def parse_template(text: str, columns: Collection[str], key: str) -> Template:
     except ValueError as error:
         raise ConfigError(key, text, allowed) from error
     names = tuple(name for _, name, _, _ in parts if name is not None)
-    if not names or not set(names) <= set(columns) or any("{" in (spec or "") for _, _, spec, _ in parts):
+    plain = all(_PLAIN.fullmatch(spec or "") for _, _, spec, _ in parts)
+    # str.format would look up attributes and items of what stands before a dot or a bracket.
+    if not names or not set(names) <= set(columns) or not plain or any(set(name) & set(".[") for name in names):
         raise ConfigError(key, text, allowed)
     last = max(index for index, part in enumerate(parts) if part[1] is not None)
     cue = "".join(literal for literal, *_ in parts[last + 1 :])

@@ -7,6 +7,7 @@ import json
 from collections.abc import Mapping, Sequence
 from itertools import accumulate, chain
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -31,9 +32,22 @@ def read_tokens(path: Path) -> tuple[Tensors, Counts] | None:
             metadata = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
         counts = {str(name): int(count) for name, count in json.loads(metadata["counts"]).items()}
-        return (tensors, counts) if metadata["sha256"] == digest(tensors) else None
-    except (SafetensorError, OSError, KeyError, ValueError):
+        return (tensors, counts) if metadata["sha256"] == digest(tensors) and is_sound(tensors) else None
+    except (SafetensorError, OSError, KeyError, ValueError, TypeError, AttributeError, RecursionError):
         return None
+
+
+def is_sound(tensors: Mapping[str, Any]) -> bool:
+    """Whether offsets, where there are some, cut their ids into examples: a digest says nothing of who wrote a file."""
+    for ids, name in (("input_ids", "offsets"), ("target_ids", "target_offsets")):
+        tokens, offsets = tensors.get(ids), tensors.get(name)
+        if tokens is None or offsets is None:
+            continue
+        if tokens.dim() != 1 or offsets.dim() != 1 or len(offsets) < 2 or (tokens < 0).any():
+            return False
+        if offsets[0] != 0 or offsets[-1] != len(tokens) or (offsets.diff() < 0).any():
+            return False
+    return True
 
 
 def write_tokens(path: Path, tensors: Tensors, counts: Counts) -> None:

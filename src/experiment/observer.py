@@ -9,7 +9,7 @@ from src.experiment.resolve import Cell
 from src.experiment.session import Session
 from src.experiment.steps import StepFiles
 from src.models.adapted import AdaptedModel
-from src.records import RunPaths
+from src.records import RunPaths, append_row
 from src.spec import slug
 from src.tracking import RunTracker
 from src.training import Evaluation, Lane
@@ -24,6 +24,15 @@ class Member:
     lane: Lane
     paths: RunPaths
     tracker: RunTracker
+
+    def log(self, metrics: Mapping[str, float | int | None], step: int) -> None:
+        """Add a row to the run's own log, and mirror it.
+
+        Raises:
+            WriteError: the system refused to write.
+        """
+        append_row(self.paths.metrics, metrics, step)
+        self.tracker.log(metrics, step)
 
 
 class PackObserver:
@@ -50,7 +59,7 @@ class PackObserver:
         self.steps = StepFiles()
 
     def stepped(self, lanes: Sequence[Lane], losses: dict[int, float], norms: dict[int, float], tokens: int) -> None:
-        """Move the bars, tell who watches, mirror training metrics every `log_every` steps."""
+        """Move the bars, tell who watches, log training metrics every `log_every` steps."""
         self.progress.step(self.clock, tokens)
         self.steps.update((self.members[lane.index].paths.progress, lane.step, lane.total_steps) for lane in lanes)
         for lane in lanes:
@@ -62,13 +71,13 @@ class PackObserver:
                     "train/tokens": lane.tokens,
                     "train/tokens_per_s": lane.tokens / lane.train_seconds if lane.train_seconds else None,
                 }
-                self.members[lane.index].tracker.log(metrics, lane.step)
+                self.members[lane.index].log(metrics, lane.step)
 
     def evaluated(self, lane: Lane, evaluation: Evaluation) -> None:
-        """Show and mirror a validation."""
+        """Show and log a validation."""
         self.progress.evaluation({slug(lane.spec): evaluation.validation[lane.spec.task.metric]}, evaluation.step)
         metrics = {f"validation/{name}": value for name, value in evaluation.validation.items()}
-        self.members[lane.index].tracker.log(
+        self.members[lane.index].log(
             {"epoch": evaluation.epoch, "train/epoch_loss": evaluation.train_loss, **metrics}, evaluation.step
         )
 

@@ -16,7 +16,7 @@ from src.experiment.session import Session
 from src.experiment.slots import Slots
 from src.models.adapted import AdaptedModel
 from src.models.score import Result
-from src.records import Status, remove_folder, write_record
+from src.records import Status, keep_rows, remove_folder, write_record
 from src.spec import slug
 from src.training import Lane, train_pack
 from src.training.checkpoint import find_steps, keep_only, load_lane, save_lanes
@@ -123,7 +123,9 @@ class PackRun:
         return lane
 
     def _enter(self, cell: Cell, lane: Lane) -> None:
-        self.members[lane.index] = Member(cell, lane, self.session.run_paths(cell), self.session.start_tracker(cell))
+        paths = self.session.run_paths(cell)
+        keep_rows(paths.metrics, lane.step)
+        self.members[lane.index] = Member(cell, lane, paths, self.session.start_tracker(cell, lane.step))
 
     def _align(self) -> int:
         """Give all lanes that run one count of the pack's steps, no less than any has been filed under."""

@@ -69,12 +69,11 @@ def _run_packs(
 def _packs(cells: Sequence[Cell], session: Session, regroup_at: int | None) -> Iterator[Slots]:
     shared = session.shared
     free = [cell for cell in shared.free(cells) if not shared.settled(cell)]
-    begun = [cell for cell in free if find_steps(session.run_paths(cell).checkpoints)]
+    folders = {cell.run_id: session.run_paths(cell).checkpoints for cell in free}
+    begun = [cell for cell in free if find_steps(folders[cell.run_id])]
+    unbegun = folders.keys() - {cell.run_id for cell in begun}
     with shared.hold(begun) as held:
-        elsewhere = {cell.run_id for cell in begun} - {cell.run_id for cell in held}
-        # Those that have not begun, too: they may have been about to write their first, in company with some that have.
-        mine = [cell for cell in free if cell.run_id not in elsewhere]
-        drop_unfinished({cell.run_id: session.run_paths(cell).checkpoints for cell in mine})
+        drop_unfinished({cell.run_id: folders[cell.run_id] for cell in held}, unbegun)
     for group in share_groups(free):
         # Outside of the pack: what is wrong with a base is wrong with the study, not with one cell.
         session.resources.base(group[0].spec)
@@ -92,7 +91,7 @@ def _end(cell: Cell, verdict: Elimination, session: Session) -> None:
     record = dataclasses.replace(read_record(paths.record), status="eliminated", eliminated=verdict)
     write_record(record, paths.record)
     remove_folder(paths.checkpoints)
-    session.start_tracker(cell).finish(record.status, summarise(record))
+    session.start_tracker(cell, verdict.step).finish(record.status, summarise(record))
     session.report_cell(record)
 
 

@@ -15,9 +15,9 @@ from src.experiment.pack_size import PackSizes
 from src.experiment.resolve import Cell
 from src.experiment.resources import Resources
 from src.experiment.sharing import Shared
-from src.records import RunPaths, RunRecord, StudyPaths, write_json_atomic
+from src.records import RunPaths, RunRecord, StudyPaths, read_rows, write_json_atomic
 from src.spec import Settings, to_dict
-from src.tracking import RunInfo, RunTracker, Tracker
+from src.tracking import LoggedRow, RunInfo, RunTracker, Tracker
 
 
 @dataclass(frozen=True)
@@ -47,8 +47,12 @@ class Session:
         """What the cell runs on."""
         return describe_environment(self.resources.device, self.resources.dtype(cell.spec.trainer.dtype))
 
-    def start_tracker(self, cell: Cell) -> RunTracker:
-        """Begin the cell's mirror, or continue the one that an earlier attempt began."""
+    def start_tracker(self, cell: Cell, step: int) -> RunTracker:
+        """Begin the cell's mirror, or continue the one that an earlier attempt began.
+
+        Args:
+            step: from which the cell goes on; its own log ends there.
+        """
         paths, spec = self.run_paths(cell), cell.spec
         previous = read_tracking_id(paths)
         allocation = cell.setup.allocation
@@ -61,6 +65,7 @@ class Session:
             job_type="train",
             folder=paths.root,
             previous_id=previous,
+            earlier=logged_rows(paths, step),
         )
         tracker = self.tracker.start(info)
         if tracker.tracking_id not in {previous, None}:
@@ -77,7 +82,10 @@ class Session:
             "size": allocation.size,
             "adapter_parameters": allocation.parameters,
         }
-        return {**to_dict(self.settings), **to_dict(cell.spec), **derived}
+        settings = to_dict(self.settings)
+        # Of the cluster, not of the run; its shell commands may hold what is nobody else's business.
+        del settings["slurm"]
+        return {**settings, **to_dict(cell.spec), **derived}
 
     def tracking_of(self, tracker: RunTracker) -> dict[str, str | None]:
         """The ``tracking`` of a record."""
@@ -109,3 +117,10 @@ def read_tracking_id(paths: RunPaths) -> str | None:
         value = json.loads(paths.tracking.read_text()).get("id")
         return value if isinstance(value, str) else None
     return None
+
+
+def logged_rows(paths: RunPaths, step: int) -> list[LoggedRow] | None:
+    """What a run logged up to the step from which it goes on; None where its log is missing."""
+    if step and not paths.metrics.exists():
+        return None
+    return [({name: row[name] for name in row if name != "step"}, row["step"]) for row in read_rows(paths.metrics)]

@@ -21,7 +21,8 @@ from transformers import AutoConfig
 from src.errors import ConfigError, HarnessError
 from src.models.bank import AdapterBank
 from src.models.hardware import master_dtype
-from src.models.loading import Base, load_base, load_image_processor, load_tokenizer, quiet
+from src.models.library import quiet
+from src.models.loading import Base, load_base, load_image_processor, load_tokenizer
 from src.models.methods import make_method
 from src.models.setup import set_up
 from src.records import RunPaths, RunRecord, atomic_folder
@@ -170,7 +171,7 @@ def _loading_code(run: Exported, form: Format) -> list[str]:
         lines += [f'model = {name}.from_pretrained(".")']
     else:
         base = json.loads(run.run.adapter_config.read_bytes())["base_model_name_or_path"]
-        lines = ["import peft", *lines, f'model = {name}.from_pretrained("{base}")']
+        lines = ["import peft", *lines, f"model = {name}.from_pretrained({json.dumps(base)})"]
         lines += ['model = peft.PeftModel.from_pretrained(model, ".")']
     if run.run.head.is_file():
         lines = ["import safetensors.torch", *lines, 'head = safetensors.torch.load_file("head.safetensors")']

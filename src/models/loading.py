@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
-import io
 import logging
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-import transformers
 from torch import nn
 from transformers import (
     AutoConfig,
@@ -21,20 +18,25 @@ from transformers import (
     AutoModelForCausalLM,
     AutoModelForSeq2SeqLM,
     AutoTokenizer,
+    PreTrainedConfig,
 )
 
 from src.adapters.projections import Projection, find_projections
 from src.assets import resolve_asset
-from src.errors import ConfigError, HarnessError
+from src.errors import ConfigError, HarnessError, brief
 from src.models.frozen import speed_up
+from src.models.gguf import converted
 from src.models.hardware import Attention
+from src.models.library import quiet, reason_of
 from src.models.seq2seq import backbone_of, check_kind, reads_and_writes, text_head, usable
-from src.records import atomic_folder
+from src.models.trust import check_folder, check_size, check_values
 from src.spec import TEXT_KINDS, ModelSpec, TaskKind
 
 logger = logging.getLogger(__name__)
 # Their tokens see what follows them, so that next-token prediction would only copy; unless config.is_decoder says else.
 _ENCODERS = frozenset({"bert", "roberta", "xlm-roberta", "electra", "deberta-v2", "distilbert"})
+# No code of a model's own is run: not even asked about, as transformers would by default.
+_SAFE = {"trust_remote_code": False}
 _SEE = frozenset({"vit", "clip_vision_model"})
 
 
@@ -75,12 +77,12 @@ def local_source(spec: ModelSpec, cache_dir: Path) -> str:
         ggufs = list(folder.glob("*.gguf"))
         if not ggufs and not (folder / "config.json").exists():
             raise ConfigError("model.path", spec.path, "an asset that holds a model: asset:minilm or asset:smollm2")
-        return str(_converted(ggufs[0], cache_dir) if ggufs else folder)
+        return str(converted(ggufs[0], cache_dir) if ggufs else folder)
     folder = Path(spec.path).expanduser()
     if folder.is_dir():
         return str(folder.absolute())
     if spec.path.startswith(("/", ".", "~")) or spec.path.count("/") > 1:
-        raise _not_loaded(spec, f"there is no folder {folder}.")
+        raise _not_loaded(spec, f"there is no folder {brief(str(folder))}.")
     logger.info("Asking the hub for the model %s", spec.path)
     return spec.path
 
@@ -92,7 +94,9 @@ def load_tokenizer(spec: ModelSpec, cache_dir: Path) -> Any:
         HarnessError: missing files, no network.
     """
     source = local_source(spec, cache_dir)
-    tokenizer = _load(spec, lambda: AutoTokenizer.from_pretrained(source, revision=spec.revision))
+    tokenizer = _load(spec, lambda: AutoTokenizer.from_pretrained(source, revision=spec.revision, **_SAFE))
+    if not isinstance(tokenizer.model_max_length, int | float):
+        raise _not_loaded(spec, "its tokenizer's model_max_length is no number.")
     # Where there are no tokenizer files, transformers makes a tokenizer to which every word is unknown.
     if set(tokenizer.get_vocab()) <= set(tokenizer.all_special_tokens):
         raise _not_loaded(spec, "it has no tokenizer.")
@@ -106,7 +110,8 @@ def load_image_processor(spec: ModelSpec, cache_dir: Path) -> Any:
         HarnessError: missing files, no network.
     """
     source = local_source(spec, cache_dir)
-    return _load(spec, lambda: AutoImageProcessor.from_pretrained(source, revision=spec.revision, backend="pil"))
+    options = {"revision": spec.revision, "backend": "pil", **_SAFE}
+    return _load(spec, lambda: AutoImageProcessor.from_pretrained(source, **options))
 
 
 def load_base(
@@ -122,12 +127,15 @@ def load_base(
         HarnessError: missing files or weights, no network, an architecture without a projection table.
     """
     source = local_source(spec, cache_dir)
-    options: dict[str, Any] = {"revision": spec.revision, "dtype": dtype}
+    # Without safetensors transformers would read pickles.
+    options: dict[str, Any] = {"revision": spec.revision, "dtype": dtype, "use_safetensors": True, **_SAFE}
     auto, options["config"] = _auto_class(kind), _load_config(spec, source)
     # DeBERTa's own attention has terms that torch's fused one does not know.
     fuses = _load(spec, lambda: auto._model_mapping[type(options["config"])])._supports_sdpa
     options["attn_implementation"] = attention if fuses else "eager"
     model, report = _load(spec, lambda: auto.from_pretrained(source, output_loading_info=True, **options))
+    if getattr(model, "_hf_peft_config_loaded", False):
+        raise _not_loaded(spec, "it is an adapter, where a whole model belongs.")
     _check_weights(spec, model, report["missing_keys"])
     base = freeze(model.to(device), kind, source, spec.projections)
     speed_up(model)
@@ -152,7 +160,8 @@ def outline(spec: ModelSpec, kind: TaskKind, cache_dir: Path) -> Base:
         )  # fmt: skip
     check_kind(spec, config, kind)
     with torch.device("meta"):
-        model = _load(spec, lambda: _auto_class(kind).from_config(config))
+        model = _load(spec, lambda: _auto_class(kind).from_config(config, **_SAFE))
+    _load(spec, lambda: check_size(source, sum(p.numel() for p in model.parameters())))
     return freeze(model, kind, source, spec.projections)
 
 
@@ -186,7 +195,16 @@ def check_length(base: Base, max_length: int) -> None:
 
 def _load_config(spec: ModelSpec, source: str) -> Any:
     """Of CLIP's two towers, only the one that sees is used."""
-    config = _load(spec, lambda: AutoConfig.from_pretrained(source, revision=spec.revision))
+
+    def load() -> Any:
+        check_folder(source)
+        values, _ = PreTrainedConfig.get_config_dict(source, revision=spec.revision)
+        check_values(values)
+        return AutoConfig.from_pretrained(source, revision=spec.revision, **_SAFE)
+
+    config = _load(spec, load)
+    # What a config asks for may be a kernel from a hub; load_base says which one is used.
+    config._attn_implementation = "eager"
     return config.vision_config if config.model_type == "clip" else config
 
 
@@ -230,23 +248,15 @@ def _load(spec: ModelSpec, load: Callable[[], Any]) -> Any:
     try:
         with quiet():
             return load()
-    except HarnessError:
+    except (HarnessError, KeyboardInterrupt, SystemExit):
         raise
-    except Exception as error:  # broken files show as errors of many libraries
-        raise _not_loaded(spec, _reason(error)) from error
-
-
-def _reason(error: Exception) -> str:
-    """The first line of what a library says, or all of it where that line only begins a list."""
-    text = str(error).strip() or type(error).__name__
-    first = text.splitlines()[0].strip()
-    reason = " ".join(text.split()) if first.endswith(":") else first
-    return reason if reason.endswith(".") else f"{reason}."
+    except BaseException as error:  # broken files show as errors of many libraries; those in Rust panic
+        raise _not_loaded(spec, reason_of(error)) from error
 
 
 def _not_loaded(spec: ModelSpec, reason: str) -> HarnessError:
     return HarnessError(
-        f"The model {spec.path!r} could not be loaded: {reason} Give model.path an asset (asset:minilm, "
+        f"The model {brief(repr(spec.path))} could not be loaded: {reason} Give model.path an asset (asset:minilm, "
         "asset:smollm2), a local folder with config.json, tokenizer and safetensors weights, or a hub id that this "
         "machine can reach."
     )
@@ -258,37 +268,3 @@ def _check_weights(spec: ModelSpec, model: nn.Module, missing: Collection[str]) 
     lost = sorted(key for key in missing if key in names and "pooler" not in key.split("."))
     if lost:
         raise _not_loaded(spec, f"its files lack {len(lost)} of its weights, such as {lost[0]}.")
-
-
-@contextlib.contextmanager
-def quiet() -> Iterator[None]:
-    """Without progress bars, load reports and the hub client's retries."""
-    hub = logging.getLogger("huggingface_hub")
-    verbosity, level = transformers.logging.get_verbosity(), hub.level
-    transformers.logging.set_verbosity_error()
-    transformers.logging.disable_progress_bar()
-    hub.setLevel(logging.CRITICAL)
-    try:
-        yield
-    finally:
-        hub.setLevel(level)
-        transformers.logging.set_verbosity(verbosity)
-        transformers.logging.enable_progress_bar()
-
-
-def _converted(gguf: Path, cache_dir: Path) -> Path:
-    """A folder with the GGUF file's weights as float32 safetensors, made once."""
-    target = cache_dir / "converted" / gguf.parent.name
-    if target.exists():
-        return target
-    logger.info("Converting %s to safetensors (once)", gguf.name)
-    # transformers draws a progress bar for this that no setting turns off.
-    with quiet(), contextlib.redirect_stderr(io.StringIO()), atomic_folder(target) as scratch:
-        read = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.float32)
-        # What was read from GGUF counts as quantised and refuses to be saved; the same weights in a plain model do.
-        del read.config.quantization_config
-        plain = AutoModelForCausalLM.from_config(read.config)
-        plain.load_state_dict(read.state_dict())
-        plain.save_pretrained(scratch)
-        AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name).save_pretrained(scratch)
-    return target

@@ -4,6 +4,7 @@ from src.records.analysis import AnalysisTable, read_analysis, write_analysis
 from src.records.atomic import atomic_path, write_bytes_atomic, write_json_atomic
 from src.records.atomic_folder import atomic_folder, remove_folder, remove_leftovers
 from src.records.claims import Claims, Holder
+from src.records.metrics_log import append_row, keep_rows, read_rows
 from src.records.paths import RunPaths, StudyPaths
 from src.records.record import (
     COUNTED,
@@ -45,15 +46,18 @@ __all__ = [
     "Status",
     "Study",
     "StudyPaths",
+    "append_row",
     "atomic_folder",
     "atomic_path",
     "find_study",
     "finite",
     "finite_scores",
+    "keep_rows",
     "list_studies",
     "read_analysis",
     "read_plan",
     "read_record",
+    "read_rows",
     "read_study",
     "remove_folder",
     "remove_leftovers",

@@ -16,6 +16,7 @@
         head.safetensors
         predictions.safetensors
         generations.jsonl    what was written for the prompts of test, with task.generate
+        metrics.jsonl        what was logged in training, a row at a time
         tracking.json
         progress.json   the step that it is at, while it trains
         checkpoints/
@@ -68,6 +69,11 @@ class RunPaths:
     def generations(self) -> Path:
         """With task.generate, one JSON object a line for each prompt of test: prompt, references, generated."""
         return self.root / "generations.jsonl"
+
+    @property
+    def metrics(self) -> Path:
+        """Rows of metrics by step, as src/records/metrics_log.py writes them."""
+        return self.root / "metrics.jsonl"
 
     @property
     def tracking(self) -> Path:

@@ -20,8 +20,9 @@ def document_markdown(document: Document) -> str:
 
 
 def escape(text: str) -> str:
-    """Foreign text inside Markdown: one line, no cell borders, no HTML."""
-    return one_line(text).replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;")
+    """Foreign text inside Markdown: one line, no cell borders, no HTML, no links and no pictures from elsewhere."""
+    line = one_line(text).replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;")
+    return line.replace("](", "]\\(").replace("][", "]\\[").replace("]:", "]\\:")
 
 
 def table_lines(columns: Sequence[str], rows: Sequence[Sequence[str]], text_columns: int) -> list[str]:

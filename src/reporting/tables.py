@@ -11,7 +11,8 @@ from src.comparison.table import Problem, StudyTable, Table
 from src.records.text import Value
 from src.reporting.markdown import escape, table_lines
 
-FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
+# Also their wide forms, which some spreadsheets take for the same.
+FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
 
 
 def to_markdown(study: StudyTable, sentences: Sequence[str]) -> str:
@@ -71,7 +72,7 @@ def _csv_problem(table: Table, problem: Problem) -> dict[str, Value]:
 
 def guard(value: Value) -> Value:
     """A text that a spreadsheet would run as a formula gets a leading quote; numbers, also negative ones, do not."""
-    if isinstance(value, str) and value.startswith(FORMULA_STARTS) and not _is_number(value):
+    if isinstance(value, str) and value.lstrip(" ").startswith(FORMULA_STARTS) and not _is_number(value):
         return f"'{value}"
     return value
 

@@ -6,7 +6,7 @@ import importlib.util
 
 from src.errors import HarnessError
 from src.spec import TrackingSpec
-from src.tracking.base import NullRunTracker, NullTracker, RunInfo, RunTracker, Tracker
+from src.tracking.base import LoggedRow, NullRunTracker, NullTracker, RunInfo, RunTracker, Tracker
 from src.tracking.board import Board, Published
 from src.tracking.summary import DataTable, StudySummary
 from src.tracking.trouble import cause, say_once
@@ -14,6 +14,7 @@ from src.tracking.trouble import cause, say_once
 __all__ = [
     "Board",
     "DataTable",
+    "LoggedRow",
     "NullRunTracker",
     "NullTracker",
     "Published",

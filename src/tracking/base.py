@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 Metrics = Mapping[str, float | int | None]
+# Metrics, and the optimiser step after which they were logged.
+LoggedRow = tuple[Metrics, int]
 
 
 @dataclass(frozen=True)
@@ -19,7 +21,10 @@ class RunInfo:
         study: the runs of one study form one group.
         config: the fully resolved config, nested; sent as it is, so it must hold no secret.
         folder: the run's own folder; a tracker's files go below it.
-        previous_id: tracking id of an earlier, interrupted attempt, which is then continued; None for a new run.
+        previous_id: tracking id of an earlier attempt at the same run, which keeps it; None for a new run.
+        earlier: rows that earlier attempts logged, oldest first, where this one goes on behind them: the mirror gets
+            those that it lacks, and none twice. Empty where training starts anew: what the mirror has is replaced. None
+            where nothing is known: what is logged is added to it.
     """
 
     run_id: str
@@ -29,6 +34,7 @@ class RunInfo:
     job_type: str
     folder: Path
     previous_id: str | None = None
+    earlier: Sequence[LoggedRow] | None = None
 
 
 class RunTracker(Protocol):

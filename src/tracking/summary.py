@@ -42,7 +42,7 @@ class StudySummary:
 
 def read_ids(folder: Path) -> dict[str, str]:
     """Ids that W&B gave to what shows a study; none before the first time."""
-    with contextlib.suppress(OSError, ValueError, AttributeError):
+    with contextlib.suppress(OSError, ValueError, AttributeError, RecursionError):
         values = json.loads((folder / ID_FILE).read_text())
         return {name: value for name, value in values.items() if isinstance(value, str)}
     return {}

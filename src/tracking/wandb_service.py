@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import logging
 import os
 import re
 import threading
@@ -37,12 +38,14 @@ class Shared:
 
     Attributes:
         reachable: False once the server has failed to start a run; it is not asked again.
+        lost_data: whether the server did not take all data of some run.
         starting: held while a run starts, so that only one run waits for a server that does not answer.
         agent: what ``wandb agent`` wants of this process, None outside of one.
     """
 
     def __init__(self) -> None:
         self.reachable = True
+        self.lost_data = False
         self.starting = threading.Lock()
         self.agent: AgentRun | None = None
         self._claimed = False
@@ -79,7 +82,8 @@ class Listener:
 
 
 def say_upload_trouble(what: str) -> None:
-    """Say that rows of an online run are missing on the server."""
+    """Say, and remember, that rows of an online run are missing on the server."""
+    SHARED.lost_data = True
     say_once(
         "upload",
         f"W&B did not take all data ({what}). Training is not affected and all rows are on disk: send what is missing "
@@ -92,6 +96,8 @@ def connect() -> wandb.Settings:
     SHARED.agent = SHARED.agent or take_agent_run()
     # wandb's reports about its own errors go to the same server and would hold up the exit when that is gone.
     os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
+    # wandb keeps log files of its own; on a full disk each of their lines would print a traceback.
+    logging.raiseExceptions = False
     quiet = wandb.Settings(**QUIET)
     settings = wandb.setup(settings=quiet).settings
     wandb.termsetup(quiet, Listener())

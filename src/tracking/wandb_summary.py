@@ -14,6 +14,7 @@ from src.tracking.base import RunInfo
 from src.tracking.summary import DataTable, StudySummary, Value, keep_ids, read_ids
 from src.tracking.trouble import LOG
 from src.tracking.wandb_run import Call
+from src.tracking.wandb_service import SHARED
 from src.tracking.wandb_tracker import WandbTracker, wandb_tracker
 
 JOB_TYPE = "summary"
@@ -28,6 +29,8 @@ def send_summary(spec: TrackingSpec, summary: StudySummary) -> str | None:
     tracker = wandb_tracker(spec)
     if not isinstance(tracker, WandbTracker):
         return None
+    if SHARED.lost_data:  # whoever has waited for the server once in vain does not do so again
+        tracker.mode = "offline"
     if tracker.under_agent:
         LOG.debug("No summary from under `wandb agent`: every one of its runs would send one")
         return None

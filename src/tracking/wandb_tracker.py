@@ -7,8 +7,12 @@ What waiting is left is in `WandbTracker.close`, and is bounded.
 from __future__ import annotations
 
 import secrets
+import shutil
+import threading
 import time
+from collections.abc import Sequence
 from functools import partial
+from pathlib import Path
 from typing import Literal
 
 import wandb
@@ -50,6 +54,10 @@ class WandbTracker:
         self._runs: list[WandbRun] = []
 
     @property
+    def _longest_wait_s(self) -> float:
+        return self.spec.init_timeout_s + self.spec.finish_timeout_s + GRACE_S
+
+    @property
     def under_agent(self) -> bool:
         """Whether `wandb agent` started this process."""
         return SHARED.agent is not None
@@ -58,13 +66,17 @@ class WandbTracker:
         """Begin a W&B run, or continue the one of `run.previous_id`; under `wandb agent` the first is the agent's."""
         agent = SHARED.claim_agent_run() if run.job_type == TRAIN else None
         tracking_id = agent.run_id if agent else run.previous_id or secrets.token_hex(4)
-        tracked = WandbRun(tracking_id, partial(self._start, run, tracking_id, agent))
+        former = [other.thread for other in self._runs if other.tracking_id == tracking_id]
+        start = partial(self._start, run, tracking_id, agent, former)
+        tracked = WandbRun(tracking_id, start, whole=run.earlier is not None)
+        for metrics, step in run.earlier or ():
+            tracked.log(metrics, step)
         self._runs = [*(earlier for earlier in self._runs if earlier.thread.is_alive()), tracked]
         return tracked
 
     def close(self) -> None:
         """Finish what is open and wait, at most for both time-outs and a little, until all is stored."""
-        deadline = time.monotonic() + self.spec.init_timeout_s + self.spec.finish_timeout_s + GRACE_S
+        deadline = time.monotonic() + self._longest_wait_s
         for run in self._runs:
             run.finish("interrupted", {})
         for run in self._runs:
@@ -73,14 +85,22 @@ class WandbTracker:
                 say_upload_trouble("it does not answer")
         self._runs = []
 
-    def _start(self, run: RunInfo, tracking_id: str, agent: AgentRun | None) -> wandb.Run:
+    def _start(
+        self, run: RunInfo, tracking_id: str, agent: AgentRun | None, former: Sequence[threading.Thread]
+    ) -> wandb.Run:
+        for thread in former:  # an attempt of this process that is still at its end
+            thread.join(self._longest_wait_s)
         with SHARED.starting:
             if self.mode == "online" and SHARED.reachable:
+                earlier = _online_parts(run)
                 try:
                     return self._init(run, tracking_id, agent, "online")
                 except Exception as error:
                     SHARED.reachable = False
                     say_once("start", f"W&B cannot be reached or refuses ({cause(error)}): {OFFLINE}")
+                    # Nothing is in it, and one file without a run makes `wandb sync` give up on all that it is given.
+                    for part in _online_parts(run) - earlier:
+                        shutil.rmtree(part, ignore_errors=True)
                     connect_anew()
             return self._init(run, tracking_id, agent, "offline")
 
@@ -102,8 +122,7 @@ class WandbTracker:
             dir=folder,
             mode=mode,
             reinit="create_new",
-            # Offline too: `wandb sync` then appends the second part instead of counting its rows from 0 again.
-            resume="allow" if run.previous_id == tracking_id else None,
+            resume="allow" if run.previous_id == tracking_id and _goes_on(run, mode) else None,
             settings=self._settings(run.run_id, agent),
         )
         # W&B numbers the rows itself: rows repeated after a resume are then appended, not dropped as steps gone by.
@@ -119,3 +138,15 @@ class WandbTracker:
             sweep_id=agent.sweep_id if agent else None,
             stop_fn=partial(LOG.warning, "W&B was asked to stop %s; it goes on: stop the study with Ctrl-C.", run_id),
         )
+
+
+def _goes_on(run: RunInfo, mode: Literal["online", "offline"]) -> bool:
+    """Whether W&B is to add to the rows that it has of the run, and not to replace them from the first one on."""
+    if run.earlier is None:
+        return True
+    # What is recorded offline holds all rows, so `wandb sync` has nothing to add them to.
+    return bool(run.earlier) and mode == "online"
+
+
+def _online_parts(run: RunInfo) -> set[Path]:
+    return set(run.folder.resolve().glob("wandb/run-*"))

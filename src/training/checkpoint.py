@@ -13,7 +13,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -69,17 +69,18 @@ def keep_only(folder: Path, step: int) -> None:
             remove_folder(_step_folder(folder, other))
 
 
-def drop_unfinished(folders: Mapping[str, Path]) -> None:
+def drop_unfinished(folders: Mapping[str, Path], unbegun: Iterable[str] = ()) -> None:
     """Remove checkpoints that some lane was still to write when their pack was killed.
 
     What is left are checkpoints of whole packs, so that whoever continues from the newest of them continues in the
     company, and with the slots, of then.
 
     Args:
-        folders: of all lanes that are to go on, by run id.
+        folders: of the lanes that are to go on, by run id.
+        unbegun: run ids of those that have no checkpoint; a pack may have been about to write its first ones.
     """
     steps = {run_id: find_steps(folder) for run_id, folder in folders.items()}
-    newest = {run_id: max(own, default=0) for run_id, own in steps.items()}
+    newest = dict.fromkeys(unbegun, 0) | {run_id: max(own, default=0) for run_id, own in steps.items()}
     for run_id, own in steps.items():
         for step in own:
             try:

@@ -17,7 +17,7 @@ from omegaconf import OmegaConf
 from src.comparison.method import FULL, HEAD, adapts, method_of
 from src.config import to_settings, to_spec
 from src.config.compose import CONF, compose_config
-from src.config.schema import GROUPS, Config, TrackingConfig
+from src.config.schema import GROUPS, Config, SlurmConfig, TrackingConfig
 from src.spec import RunSpec, TaskSpec, run_id
 
 SWEEPS = CONF.parent / "sweeps"
@@ -149,9 +149,9 @@ def test_every_key_has_a_comment(path: Path) -> None:
     assert [key for key, commented in found.items() if not commented and key not in axes] == []
 
 
-@pytest.mark.parametrize("group", [*GROUPS, "tracking"])
+@pytest.mark.parametrize("group", [*GROUPS, "tracking", "slurm"])
 def test_every_key_of_the_schema_is_explained_in_conf(group: str) -> None:
-    twin = {**GROUPS, "tracking": TrackingConfig}[group]
+    twin = {**GROUPS, "tracking": TrackingConfig, "slurm": SlurmConfig}[group]
     commented = {key for path in (CONF / group).glob("*.yaml") for key, good in explained(path).items() if good}
     # A task file holds the keys that matter to its task; the others are explained in the docstring.
     docstring = (TaskSpec.__doc__ or "").partition("Attributes:")[2] if group == "task" else ""
@@ -159,7 +159,7 @@ def test_every_key_of_the_schema_is_explained_in_conf(group: str) -> None:
 
 
 def test_every_top_level_key_is_explained_in_conf() -> None:
-    groups = {*GROUPS, "tracking", "halving"}
+    groups = {*GROUPS, "tracking", "halving", "slurm"}
     commented = {key for key, good in explained(CONF / "config.yaml").items() if good}
     assert {f.name for f in dataclasses.fields(Config)} - groups <= commented
 

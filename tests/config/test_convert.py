@@ -39,7 +39,8 @@ from src.spec.run import DType, Fill, Init, Pooling, Schedule
 from src.spec.targets import STACKS
 
 # Without $, which begins an interpolation in a config.
-TEXT = st.text(string.printable.replace("$", "") + "äß€", min_size=1).filter(lambda text: text != "???")
+PRINTABLE = string.printable.strip().replace("$", "") + " äß€"
+TEXT = st.text(PRINTABLE, min_size=1).filter(lambda text: text != "???" and "://" not in text)
 COUNT = st.integers(1, 10**12)
 SHARE = st.floats(0, 1, exclude_max=True)
 POSITIVE = st.floats(0, exclude_min=True, allow_infinity=False)

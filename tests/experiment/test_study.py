@@ -39,7 +39,7 @@ def files(folder: Path) -> set[str]:
 
 
 ADAPTER = {"adapter/adapter_config.json", "adapter/adapter_model.safetensors"}
-ALWAYS = {"record.json", "head.safetensors", "predictions.safetensors"}
+ALWAYS = {"metrics.jsonl", "record.json", "head.safetensors", "predictions.safetensors"}
 
 
 @pytest.fixture(scope="module")

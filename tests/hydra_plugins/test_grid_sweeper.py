@@ -9,8 +9,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hydra import initialize_config_dir
+from hydra.core.config_loader import ConfigLoader
+from hydra.core.global_hydra import GlobalHydra
 from hydra.plugins.launcher import Launcher
+from hydra.types import RunMode
+from omegaconf import DictConfig
 
+from src.config import register
+from src.config.compose import CONF, NAME, VERSION_BASE
+from src.errors import BadCellsError
 from src.hydra_plugins.grid_sweeper import GridSweeper
 from src.hydra_plugins.lanes_launcher import LanesLauncher
 
@@ -27,23 +35,33 @@ class Other(Launcher):
 
 
 class Loader:
-    """Counts what is composed."""
+    """Hydra's own, and whether it was asked for cells."""
 
-    def __init__(self) -> None:
-        self.composed: list[list[str]] = []
-        self.config_loader = self
+    def __init__(self, real: ConfigLoader) -> None:
+        self.config_loader, self.real, self.asked = self, real, False
 
-    def load_sweep_config(self, master_config: Any, sweep_overrides: list[str]) -> None:
-        self.composed.append(sweep_overrides)
+    def load_sweep_config(self, sweep: DictConfig, overrides: list[str]) -> DictConfig:
+        self.asked = True
+        return self.real.load_sweep_config(sweep, overrides)
+
+    def list_groups(self, parent: str) -> list[str]:
+        return self.real.list_groups(parent)
 
 
-@pytest.mark.parametrize(("launcher", "composed"), [(LanesLauncher(), []), (Other(), [["seed=1"], ["seed=2"]])])
-def test_it_composes_cells_for_launchers_that_do_not_check_them(launcher: Launcher, composed: list[list[str]]) -> None:
-    # Not by its own constructor: Hydra's scan for plugins replaces its base class in the module that it comes from.
-    sweeper, loader = GridSweeper.__new__(GridSweeper), Loader()
-    sweeper.launcher, sweeper.config, sweeper.hydra_context = launcher, {}, loader  # type: ignore[assignment]
-    sweeper.validate_batch_is_legal([["seed=1"], ["seed=2"]])
-    assert loader.composed == composed
+@pytest.mark.parametrize(("launcher", "asks"), [(LanesLauncher(), False), (Other(), True)])
+def test_it_checks_cells_for_launchers_that_do_not(launcher: Launcher, asks: bool) -> None:
+    register()
+    with initialize_config_dir(config_dir=str(CONF), version_base=VERSION_BASE):
+        loader = Loader(GlobalHydra.instance().config_loader())
+        # Not by its own constructor: Hydra's scan for plugins replaces its base class in the module that it comes from.
+        sweeper = GridSweeper.__new__(GridSweeper)
+        sweeper.launcher, sweeper.hydra_context = launcher, loader  # type: ignore[assignment]
+        sweeper.config = loader.real.load_configuration(NAME, [], RunMode.MULTIRUN)
+        sweeper.validate_batch_is_legal([["seed=1"], ["seed=2"]])
+        assert loader.asked == asks
+        if asks:
+            with pytest.raises(BadCellsError, match=r"lora\.rank is 0"):
+                sweeper.validate_batch_is_legal([["lora.rank=1"], ["lora.rank=0"]])
 
 
 @pytest.mark.parametrize(

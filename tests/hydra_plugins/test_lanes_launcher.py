@@ -38,7 +38,7 @@ def test_it_works_where_no_other_plugin_is_installed(tmp_path: Path) -> None:
 def test_it_stands_beside_the_submitit_launchers() -> None:
     result = python("-m", "src.train", "hydra/launcher=nope")
     assert result.returncode == 2
-    assert result.stderr == "hydra/launcher is 'nope'; allowed: basic, lanes, submitit_local, submitit_slurm.\n"
+    assert result.stderr == "hydra/launcher is 'nope'; allowed: basic, lanes, slurm, submitit_local, submitit_slurm.\n"
 
 
 def test_a_worker_needs_nothing_but_the_task_function_to_know_our_plugin(tmp_path: Path) -> None:
@@ -56,8 +56,10 @@ def test_a_worker_needs_nothing_but_the_task_function_to_know_our_plugin(tmp_pat
 
 
 def test_errors_come_back_from_a_submitit_worker(tmp_path: Path) -> None:
-    arguments = ["-m", "hydra/launcher=submitit_local", "lora.rank=0", f"output_dir={tmp_path}"]
+    """What cannot be found here is not known to be missing there: it is submitted, and fails there."""
+    missing = tmp_path / "no-such-model"
+    arguments = ["-m", "hydra/launcher=submitit_local", f"model.path={missing}", f"output_dir={tmp_path}"]
     result = python("-m", "src.train", *arguments)
     assert result.returncode == 1
-    assert result.stderr.splitlines()[-1].startswith("lora.rank is 0; allowed")
+    assert str(missing) in result.stderr.splitlines()[-1]
     assert "Traceback" not in result.stderr

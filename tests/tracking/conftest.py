@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import wandb
 
-from src.tracking import trouble, wandb_service, wandb_tracker
+from src.tracking import trouble, wandb_service, wandb_summary, wandb_tracker
 from tests.tracking.stand_in import KEY, StandIn
 
 
@@ -39,6 +39,7 @@ def working_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[
     shared = wandb_service.Shared()
     monkeypatch.setattr(wandb_service, "SHARED", shared)
     monkeypatch.setattr(wandb_tracker, "SHARED", shared)
+    monkeypatch.setattr(wandb_summary, "SHARED", shared)
     monkeypatch.setattr(trouble, "_SAID", set())
     yield folder
     with suppress(SystemExit):

@@ -63,7 +63,7 @@ def saved_pooling(folder: Path) -> Pooling | None:
         return None
     try:
         found = json.loads(file.read_bytes())["pooling"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise HarnessError(f"{file} cannot be read: {error}.") from error
     if found not in known:
         raise HarnessError(f"{file} has pooling {found!r}; allowed: {', '.join(known)}.")

@@ -1,0 +1,55 @@
+"""Many cells through Hydra's own submitit_local, a process for each: what started them stays as small as it was.
+
+LORA_SWEEP_LONG_JOBS cells (default 500), LORA_SWEEP_LONG_BATCH of them at a time (default: one for each core): the
+launcher itself would start all of them at once.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.experiment.workplace import build
+from tests.long.flat import Held, growing
+
+ROOT = Path(__file__).parents[2]
+JOBS = int(os.environ.get("LORA_SWEEP_LONG_JOBS", "500"))
+BATCH = int(os.environ.get("LORA_SWEEP_LONG_BATCH", os.cpu_count() or 1))
+SHORT = [
+    "task.kind=classification", "task.max_length=16", "task.validation_size=12", "task.test_size=12",
+    "trainer.max_steps=2", "trainer.batch_size=8", "trainer.dtype=float32", "tracking=none",
+]  # fmt: skip
+
+
+def watch(process: subprocess.Popen[str], output: Path) -> dict[int, Held]:
+    """What a process holds, by the number of records that there are by then; the last look at each number counts."""
+    seen: dict[int, Held] = {}
+    while process.poll() is None:
+        held = Held.now([process.pid])
+        if held.handles:
+            seen[len(list(output.glob("*/runs/*/record.json")))] = held
+        time.sleep(0.1)
+    return seen
+
+
+@pytest.mark.slow
+def test_what_starts_many_jobs_stays_flat(tmp_path: Path) -> None:
+    place, output = build(tmp_path), tmp_path / "outputs"
+    command = [
+        sys.executable, "-m", "src.train", "-m", "hydra/launcher=submitit_local",
+        f"hydra.sweeper.max_batch_size={BATCH}", f"seed=range({JOBS})", f"model.path={place.model}",
+        f"task.path={place.data}", f"output_dir={output}", f"cache_dir={place.cache}", "study=many", *SHORT,
+    ]  # fmt: skip
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
+        seen = watch(process, output)
+        assert process.stdout is not None
+        said = process.stdout.read()
+    assert process.returncode == 0, said
+    assert len(list(output.glob("many/runs/*/record.json"))) == JOBS
+    counts = sorted(seen)
+    assert growing([seen[count] for count in counts], warm=min(10, len(counts) // 3)) == {}
