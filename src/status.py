@@ -15,16 +15,18 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from src.cluster.queue import read_queue
-from src.cluster.state import SETTLED, CellState, StudyView, count, headline
+from src.cluster.state import SETTLED, CellState, State, StudyView, count, headline
 from src.cluster.submission import read_submissions
 from src.errors import HarnessError
 from src.records import StudyPaths, list_studies
 
 BAR = 20
 MOST_LINES = 8
-TROUBLE = {"failed", "lost", "interrupted"}
+RUNS_AGAIN: set[State] = {"failed", "lost", "interrupted", "not started"}
+TROUBLE: set[State] = {"failed", "diverged", "lost", "interrupted"}
 # What to do about cells that will not come by themselves.
 ADVICE = "The same command continues the study: it skips what is done or has diverged, and runs the rest."
+DIVERGED = "What diverged would do so again: try a lower optim.lr, or rerun=true after a change of the code."
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -52,11 +54,12 @@ def show(paths: StudyPaths) -> int:
     for state in SETTLED:
         if state != "done":
             _show_state([cell for cell in cells if cell.state == state])
-    trouble = any(numbers[state] for state in SETTLED if state in TROUBLE)
-    working = any(not cell.is_settled for cell in cells)
-    if trouble and not working:
-        print(ADVICE)
-    return int(trouble)
+    if all(cell.is_settled for cell in cells):
+        if any(numbers[state] for state in RUNS_AGAIN):
+            print(ADVICE)
+        elif numbers["diverged"]:
+            print(DIVERGED)
+    return int(any(numbers[state] for state in TROUBLE))
 
 
 def _show_state(cells: Sequence[CellState]) -> None:

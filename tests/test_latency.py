@@ -44,7 +44,7 @@ def test_a_model_of_pictures(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     sees = save_pictures_model(tmp_path / "vit")
     given = arguments(sees, tmp_path, "batch=2,1", "rank=3", "targets=qv")
     assert cli([*given, "task=digits"]) == 0
-    shown = capsys.readouterr().out
+    shown = " ".join(capsys.readouterr().out.split())
     assert "5 rounds; pictures of 3 x 8 x 8" in shown and "2 pictures" in shown
     found = json.loads((tmp_path / "latency" / "vit-qv-r3-cpu-float32.json").read_text())
     assert [t["shape"] for t in found["timings"]][::5] == [[2, 3, 8, 8], [1, 3, 8, 8]]

@@ -56,7 +56,7 @@ def test_records_say_how_cells_ended(study: StudyPaths, capsys: pytest.CaptureFi
     write_plan(["ccc", "eee", "fff", "new"], study)
     code, lines = shown(study, capsys)
     assert code == 1
-    assert lines[0] == "[######..............] s: 2 of 6 cells done, 2 failed, 1 interrupted, 1 not started"
+    assert lines[0] == "[######..............] s: 2 of 6 cells done, 1 failed, 1 diverged, 1 interrupted, 1 not started"
     assert lines[1].split() == ["failed", "fff", "ValueError:", "bad", "news"]
     assert lines[-1].startswith("The same command continues the study")
 

@@ -17,7 +17,7 @@ from src.experiment.study import Prepared, StudyOutcome, finish_study, outcome, 
 from src.spec import RunSpec, Settings
 
 logger = logging.getLogger(__name__)
-# Of a study: how it ended, why it could not run, or None where nobody waited for it.
+# How a study ended, why it could not run, or None where nobody waited for it.
 Ending = StudyOutcome | HarnessError | None
 
 

@@ -19,13 +19,14 @@ from src.cluster.submission import Submission
 from src.records import Claims, Holder, RunPaths, StudyPaths, read_plan
 from src.records.text import one_line
 
-State = Literal["running", "queued", "done", "failed", "lost", "interrupted", "not started", "unknown"]
+State = Literal["running", "queued", "done", "failed", "diverged", "lost", "interrupted", "not started", "unknown"]
 # In the order in which they are shown; a cell is settled where nothing more will come by itself.
 SETTLED: dict[State, bool] = {
     "running": False,
     "queued": False,
     "unknown": False,
     "failed": True,
+    "diverged": True,
     "lost": True,
     "interrupted": True,
     "not started": True,
@@ -34,7 +35,7 @@ SETTLED: dict[State, bool] = {
 OF_RECORD: dict[str, State] = {
     "completed": "done",
     "eliminated": "done",
-    "diverged": "failed",
+    "diverged": "diverged",
     "failed": "failed",
     "interrupted": "interrupted",
 }

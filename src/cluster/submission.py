@@ -88,10 +88,16 @@ class Submission:
 
 @dataclass(frozen=True)
 class Payload:
-    """What a task is to run."""
+    """What a task is to run.
+
+    Attributes:
+        submitted: when it was submitted (Unix time, seconds); cells that have ended since are not run again, however
+            often the task is requeued.
+    """
 
     specs: tuple[RunSpec, ...]
     settings: Settings
+    submitted: float
 
 
 def new_folder(paths: StudyPaths) -> Path:
@@ -135,7 +141,8 @@ def write_payload(payload: Payload, files: TaskFiles) -> None:
     WriteError: the system refused to write.
     """
     specs = [to_dict(spec) for spec in payload.specs]
-    write_json_atomic(files.payload, {"specs": specs, "settings": to_dict(payload.settings)})
+    values = {"specs": specs, "settings": to_dict(payload.settings), "submitted": payload.submitted}
+    write_json_atomic(files.payload, values)
 
 
 def read_payload(files: TaskFiles) -> Payload:
@@ -147,7 +154,7 @@ def read_payload(files: TaskFiles) -> Payload:
     try:
         values = json.loads(files.payload.read_bytes())
         specs = tuple(decode(RunSpec, spec, "spec") for spec in values["specs"])
-        return Payload(specs, _settings(values["settings"]))
+        return Payload(specs, _settings(values["settings"]), float(values["submitted"]))
     except (OSError, ValueError, LookupError, TypeError) as error:
         raise HarnessError(f"The task's file {files.payload} cannot be read: {error}.") from error
 

@@ -71,7 +71,8 @@ def submit(tasks: Sequence[Pack], specs: Mapping[str, RunSpec], settings: Settin
     submission = write_submission(folder, None, runs)
     settings = dataclasses.replace(settings, rerun=False)
     for index, run_ids in enumerate(runs):
-        write_payload(Payload(tuple(specs[run_id] for run_id in run_ids), settings), submission.files(index))
+        payload = Payload(tuple(specs[run_id] for run_id in run_ids), settings, submission.since)
+        write_payload(payload, submission.files(index))
     job = _sbatch([submission.files(index) for index in range(len(runs))], folder, settings)
     cells, parts = counted(sum(map(len, runs)), "cell"), counted(len(runs), "task")
     logger.info("Submitted %s of %s as SLURM job %s: %s", cells, paths.name, job, parts)
@@ -94,7 +95,8 @@ def _sbatch(files: Sequence[TaskFiles], folder: Path, settings: Settings) -> str
     except (FailedJobError, FailedSubmissionError, subprocess.SubprocessError) as error:
         shutil.rmtree(folder, ignore_errors=True)
         raise HarnessError(
-            f"Nothing was submitted: {_refusal(error)} The keys under slurm are what it was asked for."
+            f"Nothing was submitted: {_refusal(error)} What it was asked for are the keys under slurm; where it does "
+            "not reach a cluster at all, start this on a login node, or leave hydra/launcher out to train here."
         ) from error
     return jobs[0].job_id.partition("_")[0]
 

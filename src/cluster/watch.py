@@ -22,7 +22,7 @@ QUEUE_S = 10.0
 CONFIRM_S = 12.0
 # Seconds without any answer of squeue after which only tasks that show signs of life are waited for.
 SILENCE_S = 600.0
-ENDED = {"done", "failed"}
+ENDED = {"done", "failed", "diverged"}
 CLEAR_LINE = "\r\033[K"
 WIDTH = 120
 

@@ -7,7 +7,7 @@ import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Union
+from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig
 
@@ -18,13 +18,11 @@ from src.records import StudyPaths
 from src.spec import RunSpec, Settings
 
 if TYPE_CHECKING:
-    from src.experiment.study import StudyOutcome
+    from src.cluster.launch import Ending
 
 logger = logging.getLogger(__name__)
 # Cells of each study, by their places.
 Studies = Mapping[Settings, Sequence[int]]
-# How a study ended, why it could not run, or None where nobody waited for it.
-Ending = Union["StudyOutcome", HarnessError, None]
 
 
 @dataclass(frozen=True)

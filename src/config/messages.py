@@ -13,6 +13,7 @@ from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBase
 
 from src.config.words import allowed_type, hint_of, names_beside
 from src.errors import ConfigError, HarnessError, InterruptedRunError, brief, hide_secrets
+from src.experiment.signals import INTERRUPTED
 
 FULL_ERROR = "HYDRA_FULL_ERROR"
 FOLDERS = "Results go to output_dir, what is fetched to cache_dir; both must be folders that can be written."
@@ -61,7 +62,7 @@ def paragraph(error: BaseException) -> str:
 
 def _paragraph(error: BaseException) -> str:
     if isinstance(error, KeyboardInterrupt):
-        return str(error) or "Interrupted; the same command continues."
+        return str(error) or INTERRUPTED
     if isinstance(error, HarnessError):
         return str(error)
     if _is_composition_error(error):

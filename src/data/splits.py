@@ -96,6 +96,12 @@ def _carve(pool: Rows, role: str, spec: TaskSpec) -> tuple[Rows, Rows, int]:
     counts = Counter(strata[i] for i in candidates)
     room = counts.total() - len(counts)
     size = getattr(spec, f"{role}_size") or max(1, round(len(candidates) / 10))
+    if room < 1:
+        raise ConfigError(
+            "task.path", spec.path, f"data with more examples: train has {len(candidates)} documents of its own, and "
+            f"{'two of some class' if spec.kind == 'classification' else 'two'} are needed to hold out a {role} split; "
+            f"or name task.{role}_split"
+        )  # fmt: skip
     if size > room:
         raise ConfigError(
             f"task.{role}_size", size, f"at most {room}, as train has {len(candidates)} documents of its own and must "

@@ -13,7 +13,7 @@ from src.experiment.plan import share_groups
 from src.experiment.resolve import Cell
 from src.experiment.session import Session
 from src.experiment.slots import Slots, in_turn
-from src.records import Elimination, RecordError, RunRecord, read_record, remove_folder, write_record
+from src.records import Elimination, find_record, read_record, remove_folder, write_record
 from src.training.checkpoint import drop_unfinished, find_steps
 
 logger = logging.getLogger(__name__)
@@ -32,22 +32,21 @@ def run_race(race: Race, session: Session, run: RunPack) -> None:
         InterruptedRunError: a stop was requested.
         HarnessError: the base cannot be loaded, or a file cannot be written.
     """
-    name = f".race-{race.cells[0].run_id}"
-    with session.shared.exclusive(name) if race.rungs else nullcontext():
+    with session.shared.exclusive(".halving") if race.rungs else nullcontext():
         _run_rungs(race, session, run)
 
 
 def _run_rungs(race: Race, session: Session, run: RunPack) -> None:
     cells, passed = list(race.pending), None
     for number, step in enumerate(race.rungs, start=1):
-        behind = [cell for cell in cells if not has_reached(_read(cell, session), step)]
+        behind = [cell for cell in cells if not has_reached(find_record(session.run_paths(cell).record), step)]
         _run_packs(behind, session, run, regroup_at=passed, until=step)
-        records = {cell.run_id: _read(cell, session) for cell in race.cells}
+        records = {cell.run_id: find_record(session.run_paths(cell).record) for cell in race.cells}
         verdicts = judge(race.cells, records, number, step, session.settings.halving)
-        for cell in cells:
-            if cell.run_id in verdicts:
+        with session.shared.hold([cell for cell in cells if cell.run_id in verdicts]) as lost:
+            for cell in lost:
                 _end(cell, verdicts[cell.run_id], session)
-        waiting = [cell for cell in cells if is_paused(_read(cell, session))]
+        waiting = [cell for cell in cells if is_paused(find_record(session.run_paths(cell).record))]
         logger.info("Rung %d at step %d: %d cells ended, %d go on", number, step, len(verdicts), len(waiting))
         cells, passed = waiting, step
     _run_packs(cells, session, run, regroup_at=passed, until=None)
@@ -82,7 +81,9 @@ def _packs(cells: Sequence[Cell], session: Session, regroup_at: int | None) -> I
 
 def _is_there(cell: Cell, session: Session, until: int | None) -> bool:
     """Whether another process has brought a cell to where it was to come."""
-    return session.shared.settled(cell) or (until is not None and has_reached(_read(cell, session), until))
+    return session.shared.settled(cell) or (
+        until is not None and has_reached(find_record(session.run_paths(cell).record), until)
+    )
 
 
 def _end(cell: Cell, verdict: Elimination, session: Session) -> None:
@@ -91,12 +92,6 @@ def _end(cell: Cell, verdict: Elimination, session: Session) -> None:
     record = dataclasses.replace(read_record(paths.record), status="eliminated", eliminated=verdict)
     write_record(record, paths.record)
     remove_folder(paths.checkpoints)
+    paths.progress.unlink(missing_ok=True)
     session.start_tracker(cell, verdict.step).finish(record.status, summarise(record))
     session.report_cell(record)
-
-
-def _read(cell: Cell, session: Session) -> RunRecord | None:
-    try:
-        return read_record(session.run_paths(cell).record)
-    except RecordError:
-        return None

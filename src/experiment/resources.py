@@ -62,7 +62,9 @@ class Resources:
         started = time.perf_counter()
         data = load_data(model, task, self.cache_dir)
         sizes = f"{len(data.train)} train, {len(data.validation)} validation, {len(data.test)} test examples"
-        logger.info("Loaded %s (%s) in %.1f s", task.path, sizes, _since(started))
+        incomplete = sum(part.get("incomplete", 0) for part in data.report["splits"].values())
+        left_out = f"; {incomplete} rows without text or label left out" if incomplete else ""
+        logger.info("Loaded %s (%s%s) in %.1f s", task.path, sizes, left_out, _since(started))
         return data
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import logging
+import os
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 from src.errors import InterruptedRunError
 from src.experiment.resolve import Cell
-from src.records import Claims, RecordError, StudyPaths, read_record
+from src.records import Claims, StudyPaths, find_record
 
 logger = logging.getLogger(__name__)
 
@@ -70,16 +71,10 @@ class Shared(Alone):
 
     def settled(self, cell: Cell) -> bool:
         """Whether a record has been written since this process began, and says how the cell ended."""
-        if cell.run_id in self._settled:
-            return True
-        if _stamp(cell, self._paths) == self._seen.get(cell.run_id):
-            return False
-        try:
-            ended = read_record(self._paths.run(cell.run_id).record).status != "interrupted"
-        except RecordError:
-            return False
-        self._settled |= {cell.run_id} if ended else set()
-        return ended
+        if cell.run_id not in self._settled:
+            changed = _stamp(cell, self._paths) != self._seen.get(cell.run_id)
+            self._settled |= {cell.run_id} if changed and _has_ended(cell, self._paths) else set()
+        return cell.run_id in self._settled
 
     def free(self, cells: Sequence[Cell]) -> list[Cell]:
         """Those that no other process holds."""
@@ -103,7 +98,7 @@ class Shared(Alone):
     @contextmanager
     def hold(self, cells: Sequence[Cell]) -> Iterator[list[Cell]]:
         """Claim those of the cells that nobody has, for a moment."""
-        held = [cell for cell in cells if self._claims.take(cell.run_id)]
+        held = [cell for cell in cells if self._claims.take(cell.run_id, to_train=False)]
         try:
             yield held
         finally:
@@ -138,8 +133,21 @@ def stamps(cells: Sequence[Cell], paths: StudyPaths) -> dict[str, int | None]:
     return {cell.run_id: _stamp(cell, paths) for cell in cells}
 
 
+def ended_since(cell: Cell, paths: StudyPaths, since: float | None) -> bool:
+    """Whether a record has been written since a Unix time (seconds), and says how the cell ended."""
+    stamp = _stamp(cell, paths)
+    return since is not None and stamp is not None and stamp >= since * 1e9 and _has_ended(cell, paths)
+
+
+def _has_ended(cell: Cell, paths: StudyPaths) -> bool:
+    record = find_record(paths.run(cell.run_id).record)
+    return record is not None and record.status != "interrupted"
+
+
 def _stamp(cell: Cell, paths: StudyPaths) -> int | None:
     try:
-        return paths.run(cell.run_id).record.stat().st_mtime_ns
+        # Opened first: NFS then asks the server for the time of the last change.
+        with paths.run(cell.run_id).record.open("rb") as stream:
+            return os.fstat(stream.fileno()).st_mtime_ns
     except OSError:
         return None

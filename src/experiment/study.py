@@ -19,15 +19,14 @@ from src.experiment.isolation import NO_LOSSES, Losses
 from src.experiment.resolve import Cell, resolve_cells
 from src.experiment.resources import Resources
 from src.experiment.session import score_of
-from src.experiment.sharing import stamps
+from src.experiment.sharing import ended_since, stamps
 from src.experiment.work import Prepared, work_on
 from src.records import (
     Claims,
-    RecordError,
     RunRecord,
     StudyPaths,
+    find_record,
     read_plan,
-    read_record,
     read_study,
     remove_folder,
     remove_leftovers,
@@ -146,11 +145,12 @@ def finish_study(paths: StudyPaths, settings: Settings) -> None:
 
 def outcome(prepared: Prepared) -> StudyOutcome:
     """What has become of the cells, as their records say now."""
-    return StudyOutcome(tuple(_read(cell, prepared.paths) for cell in prepared.cells))
+    return StudyOutcome(tuple(find_record(prepared.paths.run(cell.run_id).record) for cell in prepared.cells))
 
 
 def _check(specs: Sequence[RunSpec], settings: Settings, losses: Losses) -> Prepared:
     configure_logging(None)
+    settings = dataclasses.replace(settings, pack=1) if losses.cautious else settings
     resources = Resources(settings.device, Path(settings.cache_dir))
     paths = StudyPaths.of(settings.output_dir, settings.study)
     resolved = resolve_cells(specs, resources.cache_dir)
@@ -159,6 +159,8 @@ def _check(specs: Sequence[RunSpec], settings: Settings, losses: Losses) -> Prep
     seen = stamps(unique, paths)
     halves = settings.halving.eta is not None
     pending = unique if settings.rerun else [cell for cell in unique if not is_done(cell, paths, resources, halves)]
+    # What failed in an earlier process of this command has had its turn.
+    pending = [cell for cell in pending if not ended_since(cell, paths, losses.since)]
     pending = sorted(pending, key=lambda cell: cell.alone)
     check_data(pending, resources)
     races = plan_races(unique, pending, settings.halving, resources)
@@ -173,7 +175,7 @@ def is_done(cell: Cell, paths: StudyPaths, resources: Resources, halves: bool) -
     Args:
         halves: whether the study is halved; only then is a cell done that was ended by halving.
     """
-    record = _read(cell, paths)
+    record = find_record(paths.run(cell.run_id).record)
     if record is None or record.status not in {"completed", "diverged", *(["eliminated"] if halves else [])}:
         return False
     local = Path(cell.spec.task.path).expanduser().exists()
@@ -219,7 +221,7 @@ def _forget(cells: Sequence[Cell], paths: StudyPaths, claims: Claims) -> None:
     """
     for cell in cells:
         run = paths.run(cell.run_id)
-        if not claims.take(cell.run_id):
+        if not claims.take(cell.run_id, to_train=False):
             continue
         try:
             run.record.unlink(missing_ok=True)
@@ -237,7 +239,7 @@ def _tidy(prepared: Prepared, claims: Claims) -> None:
     pending = {cell.run_id for cell in prepared.pending}
     remove_leftovers(prepared.paths.runs)
     for run in (prepared.paths.run(cell.run_id) for cell in prepared.unique if cell.run_id not in pending):
-        if (run.checkpoints.exists() or any(run.root.glob(".*.tmp"))) and claims.take(run.root.name):
+        if (run.checkpoints.exists() or any(run.root.glob(".*.tmp"))) and claims.take(run.root.name, to_train=False):
             remove_folder(run.checkpoints)
             remove_leftovers(run.root)
             claims.release(run.root.name)
@@ -251,10 +253,3 @@ def _mirror(tables: StudyTable, sentences: list[str], paths: StudyPaths, setting
         mirror_study(settings.tracking, summarise(paths, tables, sentences))
     except (OSError, ValueError, csv.Error) as error:
         logger.warning("The study's tables and figures were not sent: %s", error)
-
-
-def _read(cell: Cell, paths: StudyPaths) -> RunRecord | None:
-    try:
-        return read_record(paths.run(cell.run_id).record)
-    except RecordError:
-        return None

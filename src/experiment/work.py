@@ -149,6 +149,8 @@ def _record_failure(cell: Cell, failed: BaseException, session: Session) -> None
         cause = DoesNotFitError(session.resources.device)
         cause.__cause__, failed = failed, cause
     record = describe_failure(cell, failed, session.environment(cell), session.known_tracking(cell))
-    write_record(record, session.run_paths(cell).record)
+    paths = session.run_paths(cell)
+    write_record(record, paths.record)
+    paths.progress.unlink(missing_ok=True)
     session.report_cell(record)
     logger.error("%s failed: %s: %s", record.run_id, type(failed).__name__, failed, exc_info=failed)

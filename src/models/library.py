@@ -27,6 +27,11 @@ def quiet() -> Iterator[None]:
         transformers.logging.enable_progress_bar()
 
 
+def is_panic(error: BaseException) -> bool:
+    """Whether a library in Rust has panicked, which is no Exception in Python, and cannot be imported by its name."""
+    return (type(error).__module__, type(error).__name__) == ("pyo3_runtime", "PanicException")
+
+
 def reason_of(error: BaseException) -> str:
     """The first line of what a library says, or all of it where that line only begins a list."""
     text = str(error).strip() or type(error).__name__

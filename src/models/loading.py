@@ -27,7 +27,7 @@ from src.errors import ConfigError, HarnessError, brief
 from src.models.frozen import speed_up
 from src.models.gguf import converted
 from src.models.hardware import Attention
-from src.models.library import quiet, reason_of
+from src.models.library import is_panic, quiet, reason_of
 from src.models.seq2seq import backbone_of, check_kind, reads_and_writes, text_head, usable
 from src.models.trust import check_folder, check_size, check_values
 from src.spec import TEXT_KINDS, ModelSpec, TaskKind
@@ -248,10 +248,12 @@ def _load(spec: ModelSpec, load: Callable[[], Any]) -> Any:
     try:
         with quiet():
             return load()
-    except (HarnessError, KeyboardInterrupt, SystemExit):
+    except HarnessError:
         raise
-    except BaseException as error:  # broken files show as errors of many libraries; those in Rust panic
-        raise _not_loaded(spec, reason_of(error)) from error
+    except BaseException as error:  # broken files show as errors of many libraries
+        if isinstance(error, Exception) or is_panic(error):
+            raise _not_loaded(spec, reason_of(error)) from error
+        raise
 
 
 def _not_loaded(spec: ModelSpec, reason: str) -> HarnessError:

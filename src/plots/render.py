@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from matplotlib.figure import Figure
 
 from src.plots.style import LOOK, Drawing
 
+_CONTROL = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f]")
 # Dates and versions would change the bytes of a figure that shows the same.
 SVG_METADATA = {"Date": None, "Creator": None, "Format": None, "Type": None}
 
@@ -51,4 +53,5 @@ def render(plot: Callable[..., Drawing | None], *arguments: Any) -> Rendered | N
 def _save(figure: Figure, kind: str, **options: Any) -> bytes:
     out = io.BytesIO()
     figure.savefig(out, format=kind, **options)
-    return out.getvalue()
+    # What no XML can hold; names come from data and from records.
+    return _CONTROL.sub(b" ", out.getvalue()) if kind == "svg" else out.getvalue()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -14,7 +15,8 @@ from src.records.atomic import cannot_write, sync, sync_folder, temporary_name
 
 @contextmanager
 def atomic_folder(path: Path) -> Iterator[Path]:
-    """A temporary folder to fill; it becomes `path` when the block ends, unless `path` exists already.
+    """A temporary folder to fill; it becomes `path` when the block ends, unless a folder that is not empty has that
+    name by then: of several writers the first one wins.
 
     Raises:
         HarnessError: the system refused to write; nothing is left under the name.
@@ -28,13 +30,20 @@ def atomic_folder(path: Path) -> Iterator[Path]:
             file.chmod(scratch.stat().st_mode & 0o666)
             sync(file)
         sync_folder(scratch)
-        if not path.exists():
-            scratch.rename(path)
-            sync_folder(path.parent)
+        _rename_once(scratch, path)
+        sync_folder(path.parent)
     except (OSError, SafetensorError) as error:
         raise cannot_write(path, error) from error
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _rename_once(scratch: Path, path: Path) -> None:
+    try:
+        scratch.rename(path)
+    except OSError as error:
+        if error.errno not in {errno.ENOTEMPTY, errno.EEXIST}:
+            raise
 
 
 def remove_folder(path: Path) -> None:

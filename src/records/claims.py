@@ -1,10 +1,10 @@
 """Who works on what in a study: locks that end with the process that holds them, however it ends.
 
-    <study>/.claims/<run_id>    locked (flock) while somebody trains it; says who
+    <study>/.claims/<run_id>    locked (flock) while somebody has it; says who, and is empty when it was given back
     <study>/.claims/.<name>     other things that one process does at a time
 
 The system keeps the lock, so after a crash nothing has to be cleared away, and other machines see it where the file
-system carries locks (NFS 4, Lustre with -o flock, GPFS).
+system carries locks (NFS 4, Lustre with -o flock, GPFS). Files are never removed: somebody may be about to lock them.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ import logging
 import os
 import socket
 import time
-from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -28,6 +27,8 @@ from src.records.paths import StudyPaths
 logger = logging.getLogger(__name__)
 
 _TAKEN = {errno.EWOULDBLOCK, errno.EACCES}
+# Who looks whether a claim is held locks it for a moment.
+TRIES, PAUSE_S = 4, 0.005
 
 
 @dataclass(frozen=True)
@@ -52,10 +53,13 @@ class Claims:
         self._folder = paths.claims
         self._held: dict[str, int] = {}
 
-    def take(self, name: str) -> bool:
+    def take(self, name: str, *, to_train: bool = True) -> bool:
         """Claim a name; False where another process holds it.
 
         On a file system without locks every claim is granted, with one word of warning.
+
+        Args:
+            to_train: whether a signal that kills this process now speaks against what the name stands for.
 
         Raises:
             WriteError: the system refused to write in the study's folder.
@@ -65,14 +69,14 @@ class Claims:
         path = self._folder / name
         try:
             handle = _locked(path)
+            if handle is None:
+                return False
         except OSError as error:
             raise cannot_write(path, error) from error
-        if handle is None:
-            return False
+        self._held[name] = handle
         with suppress(OSError):  # on a full disk others do not learn who it is
             os.ftruncate(handle, 0)
-            os.pwrite(handle, json.dumps(asdict(_me())).encode(), 0)
-        self._held[name] = handle
+            os.pwrite(handle, json.dumps({**asdict(_me()), "to_train": to_train}).encode(), 0)
         return True
 
     def release(self, name: str) -> None:
@@ -80,7 +84,7 @@ class Claims:
         handle = self._held.pop(name, None)
         if handle is not None:
             with suppress(OSError):
-                (self._folder / name).unlink()
+                os.ftruncate(handle, 0)
             os.close(handle)
 
     def close(self) -> None:
@@ -94,41 +98,42 @@ class Claims:
 
     def others(self) -> dict[str, Holder]:
         """What other processes hold now."""
-        try:
-            names = sorted(path.name for path in self._folder.iterdir())
-        except OSError:
-            return {}
-        held = {name: self.holder(name) for name in names}
+        held = {path.name: self.holder(path.name) for path in self._written()}
         return {name: holder for name, holder in held.items() if holder is not None}
 
     def left_by(self, pid: int) -> set[str]:
-        """Runs that a process of this machine held when it was killed, and that nobody holds now."""
+        """Runs that a process of this machine was training when it was killed, and that nobody holds now."""
         left = set()
-        with suppress(OSError):
-            for path in self._folder.glob("[!.]*"):
-                last = _decode(path.read_bytes())
-                if (last.host, last.pid) == (socket.gethostname(), pid) and self.holder(path.name) is None:
-                    left.add(path.name)
+        for path in self._written():
+            values = _values(path)
+            mine = values.get("host") == socket.gethostname() and values.get("pid") == pid
+            if mine and values.get("to_train") and not path.name.startswith(".") and self.holder(path.name) is None:
+                left.add(path.name)
         return left
+
+    def _written(self) -> list[Path]:
+        """Claims that are held, or were when their process was killed."""
+        try:
+            return sorted(path for path in self._folder.iterdir() if path.stat().st_size)
+        except OSError:
+            return []
 
 
 def _locked(path: Path) -> int | None:
     """A handle to the locked file, None where another process has the lock."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    while True:
-        handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
-        try:
-            if not _try_lock(handle, fcntl.LOCK_EX):
-                os.close(handle)
-                return None
-            # Whoever held it before may have removed the file between our opening and our locking.
-            with suppress(FileNotFoundError):
-                if os.fstat(handle).st_ino == path.stat().st_ino:
-                    return handle
-        except BaseException:
-            os.close(handle)
-            raise
+    handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+    try:
+        for turn in range(TRIES):
+            if turn:
+                time.sleep(PAUSE_S)
+            if _try_lock(handle, fcntl.LOCK_EX):
+                return handle
+    except BaseException:
         os.close(handle)
+        raise
+    os.close(handle)
+    return None
 
 
 def _try_lock(handle: int, kind: int) -> bool:
@@ -151,21 +156,22 @@ def _holder(path: Path) -> Holder | None:
     try:
         if _try_lock(handle, fcntl.LOCK_SH):
             return None
-        return _decode(os.pread(handle, 4096, 0))
     except OSError:
         return None
     finally:
         os.close(handle)
-
-
-def _decode(content: bytes) -> Holder:
-    values: Mapping[str, Any] = {}
-    with suppress(ValueError):
-        values = json.loads(content)
+    values = _values(path)
     try:
         return Holder(str(values["host"]), int(values["pid"]), float(values["since"]), values.get("job"))
     except (LookupError, TypeError, ValueError):  # it has taken the claim this instant
         return Holder("unknown", 0, time.time())
+
+
+def _values(path: Path) -> dict[str, Any]:
+    with suppress(OSError, ValueError):
+        values = json.loads(path.read_bytes())
+        return values if isinstance(values, dict) else {}
+    return {}
 
 
 def _me() -> Holder:

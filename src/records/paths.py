@@ -3,7 +3,7 @@
 <output_dir>/<study>/
     study.log
     plan.json
-    .claims/            who trains what now; empty when nobody does
+    .claims/            who trains what now
     .slurm/             tasks that were submitted to a cluster (src/cluster/submission.py)
     report/             index.html, report.md, table.md, tables as CSV and Parquet
         figures/        SVG and PNG
@@ -152,7 +152,7 @@ class StudyPaths:
 
     @property
     def claims(self) -> Path:
-        """A locked file for each run that a process has taken."""
+        """A file for each run that a process has ever taken; locked while one has it."""
         return self.root / ".claims"
 
     @property

@@ -184,6 +184,14 @@ def finite_scores(scores: Mapping[str, float | None]) -> Scores:
     return {name: finite(value) for name, value in scores.items()}
 
 
+def find_record(path: Path) -> RunRecord | None:
+    """The record, None where there is none that can be read."""
+    try:
+        return read_record(path)
+    except RecordError:
+        return None
+
+
 def write_record(record: RunRecord, path: Path) -> None:
     """Raises:
     WriteError: the system refused to write.

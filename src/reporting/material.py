@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
@@ -15,6 +16,9 @@ from src.records.paths import StudyPaths
 from src.records.record import RunRecord
 from src.records.study import Study
 from src.reporting.document import Picture
+
+# As in conf/config.yaml.
+DEFAULT_OUTPUT = "outputs"
 
 
 @dataclass(frozen=True)
@@ -60,6 +64,12 @@ class Material:
         """One table, so its title need not be repeated."""
         return len(self.findings) == 1
 
+    @property
+    def output_dir(self) -> str | None:
+        """Where the study lies, for commands; None where they look by themselves."""
+        folder = str(self.paths.root.parent)
+        return None if folder == DEFAULT_OUTPUT else folder
+
     @cached_property
     def written(self) -> tuple[datetime, datetime] | None:
         """When the first and the last record were written, by the clock of the files; None without records."""
@@ -80,6 +90,12 @@ class Material:
             for cell in cells_of(table)
             for record in (*cell.records, *(repeat for repeat, _ in cell.repeats))
         }
+
+
+def follow_up(command: str, material: Material) -> str:
+    """``python -m src.<command> <study>``, with the study's folder where it is not the usual one."""
+    folder = [] if material.output_dir is None else ["--output-dir", material.output_dir]
+    return shlex.join(["python", "-m", f"src.{command}", material.tables.study, *folder])
 
 
 def cells_of(table: Table) -> list[Cell]:

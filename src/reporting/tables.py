@@ -72,6 +72,8 @@ def _csv_problem(table: Table, problem: Problem) -> dict[str, Value]:
 
 def guard(value: Value) -> Value:
     """A text that a spreadsheet would run as a formula gets a leading quote; numbers, also negative ones, do not."""
+    # csv leaves it without quotes, and readers begin a new row there.
+    value = value.replace("\r", " ") if isinstance(value, str) else value
     if isinstance(value, str) and value.lstrip(" ").startswith(FORMULA_STARTS) and not _is_number(value):
         return f"'{value}"
     return value

@@ -58,6 +58,20 @@ def test_preemption_by_sigterm_is_told_from_cancellation(plain_cluster: Cluster,
     assert_as_uninterrupted(plain_cluster, tmp_path / "here")
 
 
+def test_a_task_that_is_asked_while_it_loads_goes_back(cluster: Cluster, tmp_path: Path) -> None:
+    with cluster.start("lora.rank=1,2") as command:
+        wait_until(lambda: any(cluster.study.slurm.glob("*/*.alive")), 60)
+        (submission,) = cluster.submissions
+        cluster.slurm.call("scancel", "--signal=USR2", submission["job"])
+        _, told = command.communicate(timeout=200)
+        assert command.returncode == 0, told + cluster.log
+    assert cluster.slurm.facts(submission["job"])["Restarts"] == "1"
+    assert "goes back into the queue" in cluster.log
+    assert "Continuing" not in cluster.log
+    assert list(cluster.study.slurm.glob("*/*.error")) == []
+    assert_as_uninterrupted(cluster, tmp_path / "here")
+
+
 def test_a_time_out_is_continued(cluster: Cluster, tmp_path: Path) -> None:
     steps = ("trainer.max_steps=6000", "trainer.eval_every=3000")
     with cluster.start(*MIDDLE, *steps, "slurm.time=1", "slurm.notice=10") as command:

@@ -85,7 +85,7 @@ def test_cells_that_fail_leave_the_others_alone(cluster: Cluster) -> None:
     assert "2 of 4 cells of the study tiny did not complete" in result.stderr
     status = cluster.status()
     assert status.returncode == 1
-    assert "2 of 4 cells done, 2 failed" in status.stdout
+    assert "2 of 4 cells done, 2 diverged" in status.stdout
 
 
 @pytest.mark.slow

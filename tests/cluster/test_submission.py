@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
 import time
 from pathlib import Path
@@ -42,7 +43,7 @@ OVERRIDES = (
 @pytest.mark.parametrize("overrides", [(), OVERRIDES])
 def test_a_payload_comes_back_exactly(overrides: tuple[str, ...], tmp_path: Path) -> None:
     config = compose_config(list(overrides))
-    payload = Payload((to_spec(config),), to_settings(config))
+    payload = Payload((to_spec(config),), to_settings(config), 1763700000.25)
     files = TaskFiles(tmp_path / "task-0000.json")
     write_payload(payload, files)
     again = read_payload(files)
@@ -55,6 +56,15 @@ def test_a_payload_comes_back_exactly(overrides: tuple[str, ...], tmp_path: Path
 def test_a_damaged_payload_is_one_sentence(content: str, tmp_path: Path) -> None:
     files = TaskFiles(tmp_path / "task-0000.json")
     files.payload.write_text(content)
+    with pytest.raises(HarnessError, match=r"task-0000\.json cannot be read"):
+        read_payload(files)
+
+
+@pytest.mark.parametrize("time", [None, "yesterday", []])
+def test_a_payload_without_its_time_is_one_sentence(time: object, tmp_path: Path) -> None:
+    config, files = compose_config([]), TaskFiles(tmp_path / "task-0000.json")
+    write_payload(Payload((to_spec(config),), to_settings(config), 0.0), files)
+    files.payload.write_text(json.dumps({**json.loads(files.payload.read_text()), "submitted": time}))
     with pytest.raises(HarnessError, match=r"task-0000\.json cannot be read"):
         read_payload(files)
 

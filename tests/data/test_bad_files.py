@@ -110,9 +110,9 @@ REFUSED: dict[str, tuple[str, Write, dict[str, Any], str]] = {
         "none of its 40 rows has both text and label",
     ),
     "no texts": ("x.csv", text("text,label\n" + ",red\n" * 40), {}, "none of its 40 rows has both text and label"),
-    "one example": ("x.csv", text("text,label\na,red\n"), {}, "at most 0"),
-    "two examples": ("x.csv", text("text,label\na,red\nb,blue\n"), {}, "at most 0"),
-    "one document": ("x.csv", text("text,label\n" + "a,red\n" * 40), {}, "at most 0"),
+    "one example": ("x.csv", text("text,label\na,red\n"), {}, "data with more examples"),
+    "two examples": ("x.csv", text("text,label\na,red\nb,blue\n"), {}, "data with more examples"),
+    "one document": ("x.csv", text("text,label\n" + "a,red\n" * 40), {}, "data with more examples"),
     "fractions as labels": (
         "x.csv",
         text("text,label\n" + "".join(f"w{i},{i}.5\n" for i in range(40))),

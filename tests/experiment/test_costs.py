@@ -65,7 +65,7 @@ def test_a_completed_run_has_every_part(memories: dict[str, dict[str, Any]], nam
 
 def test_what_is_saved_is_what_lies_there(memories: dict[str, dict[str, Any]]) -> None:
     for record in memories.values():
-        apart = {"predictions.safetensors", "record.json"}
+        apart = {"metrics.jsonl", "predictions.safetensors", "record.json"}
         left = [path for path in record["root"].rglob("*") if path.is_file() and path.name not in apart]
         assert record["memory"]["checkpoint_bytes"] == sum(path.stat().st_size for path in left)
 

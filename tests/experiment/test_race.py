@@ -78,7 +78,7 @@ def check_ends(place: Workplace, output: Path, whole: list[Any]) -> None:
         assert record["metrics"]["test"] is None and record["metrics"]["validation"] is None
         assert record["eliminated"]["score"] == min(p["validation"]["loss"] for p in record["metrics"]["history"])
         assert (record["eliminated"]["of"], record["eliminated"]["kept"]) == {1: (4, 2), 2: (2, 1)}[rung]
-        assert [path.name for path in run.root.iterdir()] == ["record.json"]
+        assert {path.name for path in run.root.iterdir()} == {"metrics.jsonl", "record.json"}
 
 
 def halve(place: Workplace, output: Path, **changes: Any) -> Any:

@@ -65,7 +65,7 @@ def statuses(runs: list[RunPaths]) -> list[str | None]:
 
 @pytest.mark.parametrize(
     ("after", "number"),
-    [(1, signal.SIGINT), (6, signal.SIGTERM), (STEPS, signal.SIGINT), (STEPS + 7, signal.SIGTERM)],
+    [(1, signal.SIGINT), (6, signal.SIGTERM), (STEPS + 1, signal.SIGINT), (STEPS + 7, signal.SIGTERM)],
 )
 def test_after_a_signal_the_same_again_ends_where_it_would_have(
     place: Workplace, whole: list[Any], tmp_path: Path, after: int, number: int

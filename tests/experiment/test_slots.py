@@ -109,8 +109,8 @@ def test_places_of_cells_that_stop_early_are_taken_at_once(place: Workplace, tmp
     run_study(specs, place.settings(tmp_path / "alone", pack=1))
     with counted() as lanes:
         assert run_study(specs, place.settings(tmp_path / "packed", pack=SIZE)).num_failed == 0
-    alone, packed = (place.runs(specs, tmp_path / name) for name in ("alone", "packed"))
-    check_equal(packed, alone)
+    packed = place.runs(specs, tmp_path / "packed")
+    check_equal(packed, place.runs(specs, tmp_path / "alone"))
     # By hand: who waits takes the first place that becomes free, in the planned order.
     order = [cell.run_id for pack in plan_packs(resolve_cells(specs, place.cache), SIZE, NOWHERE) for cell in pack]
     steps = {run.root.name: last_step(run) for run in packed}
@@ -133,28 +133,22 @@ def test_without_early_stop_packs_are_those_planned(place: Workplace, tmp_path: 
     specs = cells(place, patience=None, max_steps=4)
     with counted() as lanes:
         run_study(specs, place.settings(tmp_path, pack=3))
-    plan = plan_packs(resolve_cells(specs, place.cache), 3, NOWHERE)
+    resolved = resolve_cells(specs, place.cache)
+    plan = plan_packs(resolved, 3, NOWHERE)
     assert lanes == [len(pack) for pack in plan for _ in range(4)]
-    taken = [
-        tuple(slots.cells) for slots in in_turn(resolve_cells(specs, place.cache), FixedSize(3), NOWHERE, None, Alone())
-    ]
+    taken = [tuple(slots.cells) for slots in in_turn(resolved, FixedSize(3), NOWHERE, None, Alone())]
     assert taken == plan
 
 
-def test_places_of_cells_that_diverge_stay_theirs_so_that_their_company_does_not_change(
-    place: Workplace, tmp_path: Path
-) -> None:
+def test_places_of_cells_that_diverge_stay_theirs(place: Workplace, tmp_path: Path) -> None:
     hot = [place.spec("q", 1, lr=10.0 * seed, alpha=1e38, clip=None, seed=seed) for seed in (1, 2, 3)]
     specs = [*hot, *(place.spec("v", rank, seed=5) for rank in (1, 2, 3))]
     with counted() as lanes:
-        run_study(specs, place.settings(tmp_path, pack=4))
+        run_study(specs, place.settings(tmp_path, pack=3))
     statuses = [record_of(run)["status"] for run in place.runs(specs, tmp_path)]
     assert statuses == ["diverged"] * 3 + ["completed"] * 3
-    assert lanes[-24:] == [1] * 12 + [2] * 12 or lanes[1:] == [1] * 11 + [2] * 12
+    assert lanes[-12:] == [3] * 12 and max(lanes) == 3
     assert "takes a free place" not in (tmp_path / STUDY / "study.log").read_text()
-
-
-# Kills and stops. KeyboardInterrupt goes through everything, so that nothing is written after it.
 
 
 @contextmanager
@@ -302,5 +296,4 @@ def test_halving_with_early_stop(place: Workplace, unhalved: list[RunPaths], tmp
     check_equal(runs, unhalved, skip=("eliminated", "diverged"))
     assert not any(run.checkpoints.exists() for run in runs)
     assert max(lanes) == SIZE
-    log = (tmp_path / STUDY / "study.log").read_text()
-    assert log.count("takes a free place") > 2
+    assert (tmp_path / STUDY / "study.log").read_text().count("takes a free place") > 2

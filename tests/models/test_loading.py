@@ -103,6 +103,14 @@ def empty(folder: Path) -> None:
     folder.mkdir()
 
 
+def panicking_tokenizer(folder: Path) -> None:
+    """What tokenizers, in Rust, cannot parse; it panics, which is no Exception."""
+    save_model(folder)
+    values = json.loads((folder / "tokenizer.json").read_text())
+    values["normalizer"] = {"type": "Precompiled", "precompiled_charsmap": "AAAA"}
+    (folder / "tokenizer.json").write_text(json.dumps(values))
+
+
 def without_weights(folder: Path) -> None:
     CONFIGS["bert"].save_pretrained(folder)
     word_tokenizer().save_pretrained(folder)
@@ -144,6 +152,7 @@ BROKEN: list[tuple[Callable[[Path], None], tuple[str, ...], str]] = [
     (other_weights, ("base",), r"lack 37 of its weights, such as embeddings\.LayerNorm"),
     (other_size, ("base",), "could not be loaded"),
     (without_tokenizer, ("tokenizer",), "it has no tokenizer"),
+    (panicking_tokenizer, ("tokenizer",), "could not be loaded: Precompiled"),
 ]
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
+from collections import Counter
 from pathlib import Path
 
 import pytest
 
 from tests.experiment.workplace import Workplace, build
-from tests.neighbours.sweep import arguments, records, start, tensors
+from tests.neighbours.sweep import STUDY, arguments, records, start, tensors
 
 BAD = {2: "exception", 5: "exit", 9: "memory", 12: "kill", 17: "nan"}
 CAUSES = {2: "RuntimeError", 5: "SystemExit", 9: "DoesNotFitError", 12: "KilledError", 17: "DivergedError"}
@@ -30,7 +32,7 @@ def test_a_cell_that_kills_its_process_takes_no_other_with_it(place: Workplace, 
     found = records(tmp_path)
     assert {seed: record["status"] for seed, record in found.items()} == {0: "completed", 1: "failed", 2: "completed"}
     assert "The process was killed by SIGKILL while it trained this cell alone" in found[1]["error"]["message"]
-    assert "killed by SIGKILL while it trained 3 cells; they go on one by one" in said
+    assert "killed by SIGKILL while it trained 3 cells; they go on from their checkpoints, one by one" in said
     assert "while it trained this cell; it is recorded as failed" in said
     assert "1 of 3 cells of the study seeds did not complete" in said
 
@@ -45,6 +47,9 @@ def test_of_20_cells_5_bad_ones_fail_and_15_finish(place: Workplace, tmp_path: P
     assert {seed: record["error"]["type"] for seed, record in found.items() if record["error"]} == CAUSES
     assert all(record["status"] == "completed" for seed, record in found.items() if seed not in BAD)
     assert "5 of 20 cells of the study seeds did not complete" in said
+    log = (tmp_path / STUDY / "study.log").read_text()
+    ends = Counter(re.findall(r"-s(\d+)-\S+ failed:", log))
+    assert ends == dict.fromkeys(map(str, set(BAD) - {17}), 1), "nothing is tried again when another process goes on"
 
     again, said = run(place, tmp_path, 20, {}, f"pack={pack}")
     assert again == 1, "what diverged would diverge again"

@@ -1,11 +1,15 @@
 from __future__ import annotations
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from src.errors import WriteError
 from src.records import atomic_folder, remove_folder, remove_leftovers, write_json_atomic
+
+ROUNDS, WRITERS = 50, 4
 
 
 def test_a_folder_appears_with_all_its_files(tmp_path: Path) -> None:
@@ -30,6 +34,24 @@ def test_a_folder_that_exists_is_kept(tmp_path: Path) -> None:
             write_json_atomic(scratch / "a.json", value)
     assert (tmp_path / "step-1" / "a.json").read_text() == "1\n"
     assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_of_several_writers_one_wins_and_none_fails(tmp_path: Path) -> None:
+    """A second folder takes the name at the last moment, after all looks at it."""
+    path = tmp_path / "step-1"
+    for _ in range(ROUNDS):
+        together = threading.Barrier(WRITERS)
+
+        def write(number: int, together: threading.Barrier = together) -> None:
+            with atomic_folder(path) as scratch:
+                write_json_atomic(scratch / "a.json", number)
+                together.wait()
+
+        with ThreadPoolExecutor(WRITERS) as pool:
+            list(pool.map(write, range(WRITERS)))
+        assert [file.name for file in tmp_path.iterdir()] == ["step-1"]
+        assert (path / "a.json").read_text().strip() in {str(number) for number in range(WRITERS)}
+        remove_folder(path)
 
 
 def test_a_file_in_the_place_of_the_parent_is_named(tmp_path: Path) -> None:

@@ -83,11 +83,38 @@ def test_nothing_is_left_when_all_is_given_back(study: StudyPaths) -> None:
     mine.release("a")
     mine.release("never taken")
     mine.close()
-    assert list(study.claims.iterdir()) == []
+    assert all(path.stat().st_size == 0 for path in study.claims.iterdir())
+    assert mine.others() == {}
 
 
-def test_never_two_holders_while_the_file_comes_and_goes(study: StudyPaths) -> None:
-    """Whoever releases removes the file: a lock on a removed file must not count."""
+def test_what_was_held_for_something_else_is_not_held_against_its_cell(study: StudyPaths) -> None:
+    mine = Claims(study)
+    assert mine.take("a", to_train=False) and mine.take("b")
+    assert Claims(study).others().keys() == {"a", "b"}
+    for handle in mine._held.values():  # as the system does when the process is killed
+        os.close(handle)
+    assert Claims(study).left_by(os.getpid()) == {"b"}
+
+
+def test_who_looks_does_not_get_in_the_way(study: StudyPaths) -> None:
+    mine, watcher, ended = Claims(study), Claims(study), threading.Event()
+
+    def look() -> None:
+        while not ended.is_set():
+            watcher.others()
+
+    thread = threading.Thread(target=look)
+    thread.start()
+    try:
+        for _ in range(1000):
+            assert mine.take("a")
+            mine.release("a")
+    finally:
+        ended.set()
+        thread.join()
+
+
+def test_never_two_holders(study: StudyPaths) -> None:
     inside, most, lock = [0], [0], threading.Lock()
 
     def work(_: int) -> int:

@@ -28,7 +28,8 @@ from tests.record_factory import make_record, make_spec
 
 number = st.floats(allow_nan=False, allow_infinity=False)
 text = st.text(st.characters(), max_size=20)  # lone surrogates too: a path may hold them
-scalar = st.none() | st.booleans() | st.integers() | number | text
+whole = st.integers(-(2**63) + 1, 2**63 - 1)  # what every reader of JSON and every table takes
+scalar = st.none() | st.booleans() | whole | number | text
 json_value = st.recursive(scalar, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(text, inner, max_size=3))
 json_object = st.dictionaries(text, json_value, max_size=4)
 scores = st.dictionaries(text, st.none() | number, max_size=3)
@@ -47,17 +48,15 @@ records = st.builds(
     status=st.sampled_from(["completed", "failed", "diverged", "interrupted"]),
     error=st.none() | st.builds(Failure, text, text, text),
     spec=specs.map(to_dict),
-    params=st.builds(
-        Params, count, count, count, count, st.none() | st.builds(Budget, st.integers(), st.integers(), st.integers())
-    ),
+    params=st.builds(Params, count, count, count, count, st.none() | st.builds(Budget, whole, whole, whole)),
     metrics=st.builds(
         Metrics,
         st.none() | scores,
         st.none() | scores,
-        st.lists(st.builds(HistoryPoint, st.integers(), number, st.none() | number, scores), max_size=3).map(tuple),
+        st.lists(st.builds(HistoryPoint, whole, number, st.none() | number, scores), max_size=3).map(tuple),
     ),
     best_epoch=st.none() | number,
-    time=st.dictionaries(text, st.none() | number | st.integers(), max_size=4),
+    time=st.dictionaries(text, st.none() | number | whole, max_size=4),
     memory=st.dictionaries(text, count, max_size=2),
     env=json_object,
     data=json_object,

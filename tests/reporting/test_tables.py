@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import io
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 from src.comparison import StudyTable
 from src.records.study import Skipped
 from src.reporting.tables import to_csv, to_markdown
+from src.spec import ModelSpec
 from tests.record_factory import make_record, make_spec, study_table
 
 
@@ -73,7 +75,9 @@ def test_markdown_has_a_table_the_answer_and_what_is_not_ranked() -> None:
 
 def test_markdown_keeps_foreign_text_in_its_place() -> None:
     hostile = "a|b \\| c\n| d | <img src=x>\x1b[31m"
-    records = [make_record(make_spec(model__revision=hostile), 0.9), make_record(make_spec(model__revision="r1"), 0.8)]
+    # No checked config could be like that; a record that someone changed could.
+    spec = dataclasses.replace(make_spec(), model=ModelSpec("asset:minilm", revision=hostile))
+    records = [make_record(spec, 0.9), make_record(make_spec(model__revision="r1"), 0.8)]
     study = StudyTable("s|t", study_table(*records).tables, (Skipped(Path("x"), hostile),), ())
     text = to_markdown(study, [])
     assert "\x1b" not in text and "<img" not in text

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from src.reporting.document import Code, Paragraph, Picture, Section, gallery
-from src.reporting.material import Material
+from src.reporting.material import Material, follow_up
 
 TITLE, ANCHOR = "Inside the adapters", "adapters"
 
 
 def analysis_section(material: Material, pictures: Sequence[Picture]) -> Section:
     """Figures of the analysis, or the command that makes it."""
-    command = Code(f"python -m src.analyze {material.tables.study}")
+    command = Code(follow_up("analyze", material))
     if material.analysis_error is not None:
         return Section(TITLE, ANCHOR, (Paragraph(material.analysis_error), command))
     if not material.analysis:

@@ -14,7 +14,7 @@ from src.comparison.method import adapts, method_of
 from src.records.record import RunRecord
 from src.records.text import MISSING, Value
 from src.reporting.document import Block, Code, Paragraph, Section, grid
-from src.reporting.material import Material, records_of
+from src.reporting.material import Material, follow_up, records_of
 from src.spec import RunSpec
 
 AXES = ("lora.targets", "lora.rank", "lora.ranks", "lora.budget", "method.size", "optim.lr", "seed")
@@ -35,8 +35,8 @@ def reproduce_section(material: Material) -> Section:
     ]
     for findings in material.findings:
         blocks += _table_commands(findings, material)
-    name = shlex.quote(material.tables.study)
-    blocks.append(Code(f"python -m src.analyze {name}\npython -m src.report {name} --within {_margin(material)}"))
+    report = f"{follow_up('report', material)} --within {_margin(material)}"
+    blocks.append(Code(f"{follow_up('analyze', material)}\n{report}"))
     blocks.append(grid(("what", "value"), _facts(material), text_columns=2))
     return Section("Reproduce", "reproduce", tuple(blocks))
 
@@ -96,11 +96,15 @@ def _table_commands(findings: Findings, material: Material) -> list[Block]:
     blocks: list[Block] = [] if material.single else [Paragraph(f"{findings.table.title}:")]
     for specs in _kinds(records_of(findings.table)):
         settings = overrides(specs)
-        blocks.append(Code(shell(material.tables.study, settings)))
+        blocks.append(Code(shell(material.tables.study, [*settings, *_folder(material)])))
         product = _product(specs)
         if product > len(specs):
             blocks.append(Paragraph(f"This grid has {product} runs, of which the study has {len(specs)}."))
     return blocks
+
+
+def _folder(material: Material) -> list[str]:
+    return [] if material.output_dir is None else [f"output_dir={hydra_value(material.output_dir)}"]
 
 
 def _product(specs: Sequence[RunSpec]) -> int:
