@@ -8,36 +8,37 @@ every config that it composes, before anything is made of it or written.
 
 from __future__ import annotations
 
+import copy
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
-from typing import Any, NoReturn
+from contextlib import contextmanager
+from typing import Any, NoReturn, cast
 
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra.core.hydra_config import HydraConfig
 from hydra.errors import ConfigCompositionException, HydraException
 from hydra.types import RunMode
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, flag_override
 from omegaconf.errors import OmegaConfBaseException
 from omegaconf.resolvers import oc
 
+from src.config.foreign import check_file, check_folders, is_foreign
+from src.config.log_config import check_logging
+from src.config.nodes import value_at, walk
 from src.errors import ConfigError, HarnessError, brief, hide_secrets
 
-REPOSITORY = Path(__file__).resolve().parents[2]
 # Hydra itself takes launchers and sweepers from these packages only, and only classes that it has found there.
-_PLUGINS = ("hydra_plugins.", "hydra._internal.core_plugins.")
+_PLUGIN = re.compile(r"(hydra_plugins|hydra\._internal\.core_plugins)\.[\w.]+")
 TARGETS = {
-    "hydra.launcher._target_": _PLUGINS,
-    "hydra.sweeper._target_": _PLUGINS,
-    "hydra.sweeper.sampler._target_": ("optuna.samplers.",),
+    "hydra.launcher._target_": _PLUGIN,
+    "hydra.sweeper._target_": _PLUGIN,
+    "hydra.sweeper.sampler._target_": re.compile(r"optuna\.samplers\.[A-Z]\w*"),
 }
-# Shell text by nature: on the command line a person writes it, in a file from elsewhere it is someone else's.
-SHELL = ("setup", "python", "srun_args", "additional_parameters")
-HANDLERS = ("logging.StreamHandler", "logging.FileHandler", "logging.NullHandler")
-STREAMS = ("ext://sys.stdout", "ext://sys.stderr")
-LOGGING_KEYS = {
-    "formatters": {"format", "datefmt", "style"},
-    "handlers": {"class", "formatter", "level", "stream", "filename", "mode", "delay", "encoding"},
-}
+# Lists of lines, or arguments that are quoted; all other text of a launcher becomes one line of a script.
+_LINES = ("setup", "python", "srun_args", "additional_parameters")
+# Nodes that Hydra reads, or fills in, by the names within; one interpolation in place of a node could hide them all.
+_NODES = ("hydra", "hydra.job", "hydra.run", "hydra.sweep", "hydra.runtime", "hydra.overrides")
+_JOB_NAME = re.compile(r"\w[\w.+-]{0,99}", re.ASCII)
 # Of environment variables that hold keys and passwords.
 _SECRET = re.compile(r"KEY|TOKEN|SECRET|PASS|CREDENTIAL|AUTH|COOKIE", re.IGNORECASE)
 _URL = re.compile(r"[\w+.-]+://")
@@ -63,16 +64,23 @@ class GuardedLoader(ConfigLoaderImpl):
             hydra.errors.HydraException: it cannot be composed; also where Hydra raises another error.
         """
         check_name("--config-name", config_name)
+        self._placed: list[str] = []
         try:
             config = super().load_configuration(config_name, overrides, run_mode, from_shell, validate_sweep_overrides)
+            check_config(config, self._placed, overrides)
         except (HydraException, OmegaConfBaseException, HarnessError):
             raise
         except Exception as error:  # the parsers of YAML and of overrides have many more
             told = f"The config cannot be composed ({type(error).__name__}: {brief(str(error), 300)})."
             own = isinstance(error, ValueError) and str(error).startswith("Config group override")
             raise ConfigCompositionException(str(error) if own else told).with_traceback(error.__traceback__) from None
-        check_config(config)
         return config
+
+    def _load_single_config(self, default: Any, repo: Any) -> Any:
+        loaded = super()._load_single_config(default, repo)
+        if is_foreign(loaded.path):
+            self._placed += check_file(loaded.path, OmegaConf.to_container(loaded.config, resolve=False))
+        return loaded
 
     def _process_config_searchpath(self, config_name: str | None, parsed_overrides: Any, repo: Any) -> None:
         loaded = None if config_name is None else repo.load_config(config_path=config_name)
@@ -86,23 +94,33 @@ class GuardedLoader(ConfigLoaderImpl):
         super()._process_config_searchpath(config_name, parsed_overrides, repo)
 
 
-def check_config(config: DictConfig) -> None:
-    """Raises:
-    ConfigError: see the top of this file.
+def check_config(config: DictConfig, placed: Sequence[str] = (), overrides: Sequence[str] = ()) -> None:
+    """Args:
+        config: as Hydra composes it.
+        placed: keys of folders that files from elsewhere set.
+        overrides: as typed.
+
+    Raises:
+        ConfigError: see the top of this file.
     """
     raw: Any = OmegaConf.to_container(config, resolve=False)
     _check_targets(raw)
     _check_secrets(raw)
-    hydra = raw.get("hydra")
-    if not isinstance(hydra, Mapping):
-        return
-    _check_nodes(hydra)
-    for node in ("launcher", "sweeper"):
-        _check_targets(_resolved(config, node), f"hydra.{node}.")
-        _check_launched(hydra, node)
+    for key in _NODES:
+        if not isinstance(value_at(raw, key), Mapping):
+            raise ConfigError(key, value_at(raw, key), "a mapping of values, not an interpolation")
+    hydra = raw["hydra"]
+    for name in ("job_logging", "hydra_logging"):
+        check_logging(f"hydra.{name}", hydra[name])
+    if hydra["runtime"]["output_dir"] != "???":
+        raise ConfigError("hydra.runtime.output_dir", hydra["runtime"]["output_dir"], "nothing; Hydra fills it in")
     for group, choice in hydra["runtime"]["choices"].items():
         for name in choice if isinstance(choice, list) else [choice]:
             check_name(str(group), name)
+    with _as_used(config) as used:
+        _check_nodes(used)
+        _check_plugins(used)
+        check_folders([(key, _resolved(used, key)) for key in placed], _resolved(used, "output_dir"), overrides)
 
 
 def check_name(key: str, name: object) -> None:
@@ -125,10 +143,10 @@ def safe_env(key: str, default: Any = _NO_DEFAULT) -> Any:
 
 
 def _check_targets(value: Any, prefix: str = "") -> None:
-    for key, found in _walk(value, prefix):
+    for key, found in walk(value, prefix):
         name = key.rpartition(".")[2]
         allowed = TARGETS.get(key)
-        if allowed is not None and isinstance(found, str) and found.startswith(allowed):
+        if allowed is not None and isinstance(found, str) and allowed.fullmatch(found):
             continue
         if name == "_target_" or (isinstance(found, str) and "_target_" in found and "${" in found):
             _refuse(key, found)
@@ -136,86 +154,68 @@ def _check_targets(value: Any, prefix: str = "") -> None:
 
 def _check_secrets(raw: Any) -> None:
     """A config is written to disk, with the overrides as typed, and sent to W&B: a password has no place in it."""
-    for key, found in _walk(raw, ""):
+    for key, found in walk(raw):
         if isinstance(found, str) and hide_secrets(found) != found:
             where = "an override" if key.startswith("hydra.overrides") else key
             allowed = "text without passwords and keys, as configs are written to disk"
             raise ConfigError(where, hide_secrets(found), allowed)
 
 
-def _walk(value: Any, prefix: str) -> Iterator[tuple[str, Any]]:
-    """Dotted keys and values at any depth."""
-    waiting: list[tuple[str, Any]] = [(prefix.rstrip("."), value)]
-    while waiting:
-        key, item = waiting.pop()
-        if isinstance(item, Mapping):
-            inner = [(f"{key}.{name}".lstrip("."), found) for name, found in item.items()]
-        else:
-            inner = [(f"{key}.{place}", found) for place, found in enumerate(item)] if isinstance(item, list) else []
-        waiting += inner
-        yield from inner
-
-
-def _check_nodes(hydra: Mapping[str, Any]) -> None:
-    job = hydra["job"]
-    if hydra["callbacks"]:
-        _refuse("hydra.callbacks", hydra["callbacks"])
-    for name in ("env_set", "env_copy"):
-        if job[name]:
-            allowed = "nothing; set variables in the shell that starts the command"
-            raise ConfigError(f"hydra.job.{name}", list(job[name]), allowed)
-    for key, folder in (
-        ("hydra.output_subdir", hydra["output_subdir"]),
-        ("hydra.sweep.subdir", hydra["sweep"]["subdir"]),
-    ):
-        if isinstance(folder, str) and (folder.startswith("/") or ".." in folder.split("/")):
-            raise ConfigError(key, folder, "a folder below hydra.run.dir or hydra.sweep.dir")
-    for name in ("job_logging", "hydra_logging"):
-        _check_logging(f"hydra.{name}", hydra[name])
-
-
-def _check_logging(key: str, node: Any) -> None:
-    """Python's dictConfig calls what stands under ``()``, ``class`` and ``factory``, and imports what follows ext://."""
-    for name, value in _walk(node, key):
-        last = name.rpartition(".")[2]
-        handler = last == "class" and name.split(".")[-3:-2] == ["handlers"] and value in HANDLERS
-        elsewhere = last == "filename" and not str(value).startswith(("${hydra.", "hydra-$"))
-        named = last in {"()", "factory", "class"} and not handler
-        if named or elsewhere or (isinstance(value, str) and "://" in value and value not in STREAMS):
-            _refuse(name, value)
-    for part, allowed in LOGGING_KEYS.items():
-        for name, entry in (node.get(part) or {}).items() if isinstance(node, Mapping) else ():
-            if not isinstance(entry, Mapping) or not set(entry) <= allowed:
-                raise ConfigError(f"{key}.{part}.{name}", entry, f"the keys {', '.join(sorted(allowed))}")
-
-
-def _resolved(config: DictConfig, node: str) -> Any:
-    """As Hydra hands it to the plugin: an interpolation can build what its text does not show."""
+@contextmanager
+def _as_used(config: DictConfig) -> Iterator[DictConfig]:
+    """A copy with what Hydra fills in when a job starts, to which ``${hydra:...}`` refers meanwhile."""
+    used = copy.deepcopy(config)
+    with flag_override(used, ["struct", "readonly"], [False, False]):
+        for key, value in (("job.num", 0), ("job.id", "0"), ("runtime.output_dir", "/unknown")):
+            if OmegaConf.is_missing(OmegaConf.select(used.hydra, key.split(".")[0]), key.split(".")[1]):
+                OmegaConf.update(used.hydra, key, value)
+    current = HydraConfig.instance()
+    before, current.cfg = current.cfg, cast(Any, used)
     try:
-        return OmegaConf.to_container(config.hydra[node], resolve=True, throw_on_missing=False)
-    except OmegaConfBaseException as error:
-        text = f"values that can be resolved ({str(error).splitlines()[0]})"
-        raise ConfigError(f"hydra.{node}", brief(str(config.hydra[node])), text) from error
+        yield used
+    finally:
+        current.cfg = before
 
 
-def _check_launched(hydra: Mapping[str, Any], node: str) -> None:
-    """Text of a launcher becomes lines of a script that the cluster runs."""
-    own = hydra[node] if isinstance(hydra[node], Mapping) else {}
-    if node != "launcher":
-        return
-    for key, value in _walk(own, "hydra.launcher"):
-        if isinstance(value, str) and not value.isprintable() and key.split(".")[2] not in SHELL:
+def _check_nodes(used: DictConfig) -> None:
+    """As Hydra hands them on: an interpolation can build what its text does not show."""
+    if callbacks := _resolved(used, "hydra.callbacks"):
+        _refuse("hydra.callbacks", callbacks)
+    for key in ("hydra.job.env_set", "hydra.job.env_copy"):
+        if given := _resolved(used, key):
+            names = list(given) if isinstance(given, dict | list) else "no list of names"
+            raise ConfigError(key, names, "nothing; set variables in the shell that starts the command")
+    for key in ("hydra.output_subdir", "hydra.sweep.subdir"):
+        folder = str(_resolved(used, key) or ".")
+        if folder.startswith("/") or "\0" in folder or ".." in folder.split("/"):
+            raise ConfigError(key, folder, "a folder below hydra.run.dir or hydra.sweep.dir")
+    name = _resolved(used, "hydra.job.name")
+    if not _JOB_NAME.fullmatch(str(name)):
+        raise ConfigError("hydra.job.name", name, "a name of letters, digits, - and _; log files have it")
+
+
+def _check_plugins(used: DictConfig) -> None:
+    """Likewise; text of a launcher becomes lines of a script that the cluster runs."""
+    launcher, sweeper = _resolved(used, "hydra.launcher"), _resolved(used, "hydra.sweeper")
+    _check_targets(launcher, "hydra.launcher")
+    _check_targets(sweeper, "hydra.sweeper")
+    if isinstance(sweeper, Mapping) and sweeper.get("custom_search_space"):
+        _refuse("hydra.sweeper.custom_search_space", sweeper["custom_search_space"])
+    for key, value in walk(launcher, "hydra.launcher"):
+        if isinstance(value, str) and not value.isprintable() and key.split(".")[2] not in _LINES:
             raise ConfigError(key, value, "text on one line")
-    foreign = [source["path"] for source in hydra["runtime"]["config_sources"] if _is_foreign(source)]
-    typed = " ".join(hydra["overrides"]["hydra"])
-    for name in SHELL:
-        if own.get(name) and foreign and f"hydra.launcher.{name}" not in typed:
-            allowed = f"nothing in a file of {foreign[0]}; commands stand on the command line or in conf/"
-            raise ConfigError(f"hydra.launcher.{name}", own[name], allowed)
 
 
-def _is_foreign(source: Mapping[str, str]) -> bool:
-    return source["schema"] == "file" and not Path(source["path"]).resolve().is_relative_to(REPOSITORY)
+def _resolved(used: DictConfig, key: str) -> Any:
+    """A plain value; None where there is none."""
+    try:
+        node = OmegaConf.select(used, key, throw_on_missing=False)
+        if not OmegaConf.is_config(node):
+            return node
+        return OmegaConf.to_container(node, resolve=True, throw_on_missing=False)
+    except (OmegaConfBaseException, RecursionError) as error:
+        text = f"values that can be resolved ({brief(str(error).splitlines()[0])})"
+        raise ConfigError(key, value_at(OmegaConf.to_container(used, resolve=False), key), text) from error
 
 
 def _refuse(key: str, value: object) -> NoReturn:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -64,16 +65,27 @@ def slurm_checks(slurm: SlurmSpec) -> Iterator[Check]:
     good = all(line and "\n" not in line for line in slurm.setup)
     yield "slurm.setup", list(slurm.setup), good, "a list of shell commands, each on one line"
     for option, value in (slurm.extra or {}).items():
-        plain = _is_word(option) and not option.startswith("-") and value.isprintable() and value != ""
+        plain = _OPTION.fullmatch(option) is not None and value.isprintable() and value != ""
         allowed = "a long option of sbatch without its dashes, such as constraint, and its value, or true for none"
-        yield "slurm.extra", {option: value}, plain and option not in OWN, f"{allowed}; not {', '.join(sorted(OWN))}"
+        yield "slurm.extra", {option: value}, plain and not _is_own(option), f"{allowed}; not {', '.join(sorted(OWN))}"
 
 
-# Options that the launcher sets by keys of its own, or needs for itself.
+# Options that the launcher sets by keys of its own, or needs for itself; and those that name commands, files and users,
+# or would change what a task is.
 OWN = frozenset(
-    {"account", "array", "cpus-per-task", "error", "gpus-per-node", "job-name", "mem", "nodes", "ntasks", "open-mode"}
-    | {"output", "partition", "requeue", "no-requeue", "signal", "time", "wait"}
+    {"account", "array", "cpus-per-task", "error", "gpus", "gpus-per-node", "job-name", "mem", "nodes", "ntasks"}
+    | {"ntasks-per-node", "open-mode", "output", "partition", "requeue", "no-requeue", "signal", "time", "wait"}
+    | {"bb", "bbf", "bcast", "chdir", "cluster", "clusters", "container", "container-id", "epilog", "export"}
+    | {"export-file", "get-user-env", "gid", "help", "input", "nodefile", "parsable", "prolog", "quiet"}
+    | {"task-epilog", "task-prolog", "test-only", "uid", "usage", "version", "workdir", "wrap"}
 )
+_OPTION = re.compile(r"[a-z][a-z0-9_-]*")
+
+
+def _is_own(option: str) -> bool:
+    """sbatch takes the beginning of an option's name for the whole, and submitit an underscore for a dash."""
+    name = option.replace("_", "-").rstrip("-")
+    return any(own.startswith(name) for own in OWN)
 
 
 def _is_word(text: str) -> bool:

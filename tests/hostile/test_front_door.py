@@ -9,140 +9,12 @@ from typing import Any
 
 import pytest
 
+from src.spec import FrozenMap, SlurmSpec
+from src.spec.slurm import slurm_checks
 from src.train import cli
+from tests.hostile.configs import FILES, FRIENDLY, HYDRA_NODES, OTHERS, TARGETS, TASK_NODES
 from tests.hostile.payloads import module_of, pickled
 from tests.hostile.watch import Watch
-
-TARGETS = (
-    "os.system",
-    "subprocess.Popen",
-    "builtins.exec",
-    "pathlib.Path.touch",
-    "importlib.import_module",
-    "evil.Evil",
-)
-TASK_NODES = (
-    "+_target_",
-    "+model._target_",
-    "+task._target_",
-    "+lora._target_",
-    "+optim._target_",
-    "+trainer._target_",
-    "+tracking._target_",
-    "+method._target_",
-    "+halving._target_",
-    "+evil._target_",
-    "+evil.deep.er._target_",
-)
-HYDRA_NODES = (
-    "hydra.launcher._target_",
-    "+hydra.launcher.x._target_",
-    "+hydra.launcher.x.y._target_",
-    "hydra.sweeper._target_",
-    "+hydra.sweeper.x._target_",
-    "+hydra.sweeper.sampler._target_",
-    "+hydra.callbacks.x._target_",
-    "+hydra.callbacks.x.y._target_",
-    "+hydra.job._target_",
-    "+hydra.x._target_",
-    "+hydra.job_logging._target_",
-    "+hydra.help.x._target_",
-    "+hydra.runtime.x._target_",
-)
-# What else runs code, reads secrets or leads elsewhere, with {c} for the canary's path and {f} for the hostile folder.
-OTHERS = (
-    "model.projections={{_target_:os.system,command:'touch {c}'}}",
-    "lora.ranks={{_target_:os.system}}",
-    "+hydra.callbacks.x='${{oc.create:{{_target_:os.system,command:touch}}}}'",
-    "+hydra.launcher.x='${{oc.create:{{_target_:os.system,command:touch}}}}'",
-    "+evil='${{oc.create:{{_target_:os.system,command:touch}}}}'",
-    "+hydra.sweeper.x='${{oc.decode:\"{{_tar${{oc.env:NOTHING,''}}get_:os.system}}\"}}'",
-    "+hydra.job_logging.handlers.x={{class:subprocess.Popen,args:'touch {c}'}}",
-    "+hydra.job_logging.handlers.x={{class:logging.FileHandler,filename:'{c}'}}",
-    "+hydra.job_logging.handlers.x={{'()':os.system,command:'touch {c}'}}",
-    "+hydra.job_logging.handlers.x={{class:logging.StreamHandler,stream:'ext://evil'}}",
-    "+hydra.job_logging.formatters.x={{'()':os.system}}",
-    "+hydra.job_logging.formatters.x={{class:evil.Evil}}",
-    "+hydra.job_logging.filters.x={{'()':os.system}}",
-    "+hydra.hydra_logging.handlers.x={{class:subprocess.Popen,args:'touch {c}'}}",
-    "+hydra.hydra_logging.handlers.x={{'()':os.system,command:'touch {c}'}}",
-    "+hydra.hydra_logging.formatters.x={{'()':os.system}}",
-    "+hydra.hydra_logging.handlers.x={{class:logging.FileHandler,filename:'{c}'}}",
-    "+hydra.job.env_set={{PATH:'{f}'}}",
-    "+hydra.job.env_set={{LD_PRELOAD:'{f}/evil.so'}}",
-    "+hydra.job.env_copy=[HOME]",
-    "hydra.output_subdir=../../x",
-    "hydra.output_subdir='{f}'",
-    "hydra.sweep.subdir=../../../x",
-    "hydra.searchpath=[pkg://evil]",
-    "hydra.searchpath=[structured://evil]",
-    "hydra.searchpath=[http://127.0.0.1:9/x]",
-    "task='../../../../../../{f}/task'",
-    "+task='{f}/task'",
-    "model='../minilm'",
-    "hydra/launcher='../../evil'",
-    "hydra/sweeper='{f}/evil'",
-    "hydra/callbacks=evil",
-    "study=../../x",
-    "study='{f}/x'",
-    "study='a\\0b'",
-    "study='..'",
-    "study='.'",
-    "study='a/b'",
-    "study='" + "x" * 300 + "'",
-    "study='=cmd'",
-    "study='<script>'",
-    "study='a b'",
-    "study='a\\nb'",
-    "task.path='https://me:pa55word@example.org/x.csv'",
-    "model.path='https://me:pa55word@example.org/x'",
-    "tracking.entity='https://me:pa55word@example.org'",
-    "output_dir='${{oc.env:WANDB_API_KEY}}'",
-    "study='${{oc.env:HF_TOKEN}}'",
-    "tracking.project='${{oc.env:AWS_SECRET_ACCESS_KEY,x}}'",
-    "task.metric='{f}'",
-    "task.metric=evil.py",
-    "device='cuda:0; touch {c}'",
-    "device='cuda:٣'",
-    "lora.layers='\u0661-\u0663'",
-    "lora.layers='" + "9" * 5000 + "-1'",
-    "--experimental-rerun={f}/evil.pickle",
-    "--config-name=../evil",
-    "--config-name={f}/evil",
-    "--config-dir={f}/nowhere",
-)
-# YAML files of another folder, chosen with +evil=x.
-FILES = {
-    "tag": "x: !!python/object/apply:os.system ['touch {c}']\n",
-    "new tag": "x: !!python/object/new:os.system ['touch {c}']\n",
-    "name tag": "x: !!python/name:os.system\n",
-    "module tag": "x: !!python/module:evil\n",
-    "callback": (
-        "# @package _global_\nhydra:\n  callbacks:\n    x:\n      _target_: os.system\n      command: touch {c}\n"
-    ),
-    "launcher": "# @package _global_\nhydra:\n  launcher:\n    _target_: evil.Evil\n",
-    "nested in launcher": "# @package hydra.launcher\nx:\n  _target_: subprocess.Popen\n  args: touch {c}\n",
-    "sweeper": "# @package hydra.sweeper\n_target_: evil.Evil\n",
-    "axes with a target": (
-        "# @package _global_\nhydra:\n  mode: MULTIRUN\n  sweeper:\n    params:\n      +x._target_: os.system\n"
-    ),
-    "logging": "# @package hydra.job_logging\nhandlers:\n  x:\n    (): os.system\n    command: touch {c}\n",
-    "logging class": (
-        "# @package hydra.hydra_logging\nhandlers:\n  x:\n    class: subprocess.Popen\n    args: touch {c}\n"
-    ),
-    "environment": "# @package _global_\nhydra:\n  job:\n    env_set:\n      PATH: '{f}'\n",
-    "defaults": "defaults:\n  - ../../../evil\n",
-    "task": "# @package _global_\ntask:\n  _target_: os.system\n",
-    "list": "# @package _global_\nmodel:\n  projections:\n    - _target_: os.system\n",
-    "secret": "# @package _global_\nstudy: ${{oc.env:WANDB_API_KEY}}\n",
-    "setup": (
-        "# @package _global_\ndefaults:\n  - override /hydra/launcher: submitit_local\nhydra:\n"
-        "  launcher:\n    x: 'a\n\n      touch {c}'\n"
-    ),
-    "no mapping": "- 1\n- 2\n",
-    "binary": "\x00\x01\x02",
-    "endless": "a: &a [x]\nb: &b [*a, *a, *a]\nc: [*b, *b\n",
-}
 
 
 def _each(cases: Sequence[str], step: int) -> list[Any]:
@@ -244,6 +116,15 @@ def test_a_hostile_primary_config_is_refused(
     assert "hydra.searchpath" in told
 
 
+def test_a_hostile_primary_config_gives_no_commands(
+    watch: Watch, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = f"defaults:\n  - config\n  - _self_\nslurm: {{setup: ['{watch.command}']}}\n"
+    (watch.folder / "config2.yaml").write_text(text)
+    told = refused_at_the_door(watch, [f"--config-dir={watch.folder}", "--config-name=config2"], monkeypatch, capsys)
+    assert told.startswith("slurm.setup is ")
+
+
 def test_environment_variables_open_no_door(watch: Watch, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("LORA_SWEEP_STAMP", "LORA_SWEEP_CACHE", "HYDRA_BASE_SWEEP_DIR", "PYTHONBREAKPOINT"):
         monkeypatch.setenv(name, f"$(touch {watch.canary})`touch {watch.canary}`../../x")
@@ -251,3 +132,42 @@ def test_environment_variables_open_no_door(watch: Watch, monkeypatch: pytest.Mo
     with watch.on():
         assert front_door() == 2
     assert Path(watch.folder.parent / "outputs" / ".hydra").is_dir()
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--config-dir={f}", "+evil=x"],
+        ["--config-dir={f}", "+evil=x", "hydra.run.dir={f}/mine", "slurm.setup=[module load cuda]"],
+        ["hydra/job_logging=default", "hydra/hydra_logging=default", "hydra.run.dir={f}/mine", "hydra.job.name=mine"],
+        ["hydra/launcher=submitit_slurm", "hydra.launcher.setup=[module load cuda]", "hydra.verbose=true"],
+        ["hydra/launcher=submitit_local", "hydra.sweep.dir={f}/x", "hydra.sweep.subdir='${{hydra.job.num}}_x'"],
+        ["hydra/launcher=slurm", "slurm=preemptible", "slurm.setup=[a]", "slurm.extra={{constraint:a100}}"],
+    ],
+    ids=["file", "file and choices", "logging", "submitit_slurm", "submitit_local", "slurm"],
+)
+def test_what_a_person_may_choose_is_taken(
+    arguments: list[str], watch: Watch, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    group = watch.folder / "evil"
+    group.mkdir()
+    (group / "x.yaml").write_text(FRIENDLY)
+    given = [text.format(f=watch.folder) for text in arguments]
+    monkeypatch.setattr(sys, "argv", ["src.train", "--cfg", "job", *given])
+    assert front_door() == 0, capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "name", ["wrap", "wra", "export_file", "chdir", "outp", "prolog", "bcast", "get-user-env", "uid"]
+)
+@pytest.mark.parametrize("option", ["{}", "{}=x", "-{}", "{} "])
+def test_options_of_sbatch_that_name_commands_and_files_are_refused(option: str, name: str) -> None:
+    spec = SlurmSpec(extra=FrozenMap({option.format(name): "x"}))
+    assert not all(good for _, _, good, _ in slurm_checks(spec))
+
+
+@pytest.mark.parametrize(
+    "name", ["constraint", "qos", "exclusive", "nice", "gres", "mail-user", "mem-per-cpu", "reservation"]
+)
+def test_other_options_of_sbatch_are_taken(name: str) -> None:
+    assert all(good for _, _, good, _ in slurm_checks(SlurmSpec(extra=FrozenMap({name: "x"}))))

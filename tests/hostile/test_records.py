@@ -167,7 +167,8 @@ def test_every_text_of_a_record_stays_text(text: str, watch: Watch) -> None:
 def test_no_cell_of_a_table_starts_a_formula(text: str) -> None:
     told = guard(text)
     assert isinstance(told, str)
-    assert told == text if text.startswith("'") else told == f"'{text}"
+    quoted = text.replace("\r", " ")
+    assert told == (quoted if text.startswith("'") else f"'{quoted}")
 
 
 def test_numbers_stay_numbers() -> None:
@@ -223,25 +224,26 @@ def test_a_changed_record_is_left_out_and_said(name: str, watch: Watch) -> None:
     values = json.loads(file.read_bytes())
     CHANGES[name](values)
     file.write_text(json.dumps(values))
-    left_out(watch, paths)
+    left_out(watch, paths, report=name == "status")
 
 
 @pytest.mark.parametrize("name", TEXTS)
 def test_what_is_no_record_is_left_out_and_said(name: str, watch: Watch) -> None:
     paths = save(watch.folder.parent, "study", record := make_record(make_spec()))
     paths.run(record.run_id).record.write_bytes(TEXTS[name])
-    left_out(watch, paths)
+    left_out(watch, paths, report=name == "deep")
 
 
-def left_out(watch: Watch, paths: StudyPaths) -> None:
+def left_out(watch: Watch, paths: StudyPaths, *, report: bool) -> None:
     with watch.on():
         study = read_study(paths)
-        tables, _ = write_report(study, paths, within=0.01)
+        if report:
+            tables, _ = write_report(study, paths, within=0.01)
+            assert tables.skipped == study.skipped
     watch.check()
     assert study.records == ()
     (skipped,) = study.skipped
     assert 5 < len(skipped.reason) < 600
-    assert tables.skipped == study.skipped
 
 
 @pytest.mark.parametrize("name", BROKEN_SAFETENSORS)
@@ -250,7 +252,6 @@ def test_broken_predictions_are_left_out(name: str, watch: Watch) -> None:
     paths.run(record.run_id).predictions.write_bytes(BROKEN_SAFETENSORS[name](watch))
     with watch.on():
         assert isinstance(read_examples(paths.run(record.run_id)), Skipped)
-        write_report(read_study(paths), paths, within=0.01)
     watch.check()
 
 

@@ -88,7 +88,7 @@ def test_a_run_leaves_no_secret(mode: str, tmp_path: Path) -> None:
         ([f"study={KEY}"], 2),
         (["-m", "seed=1,2", f"tracking.entity={TOKEN}"], 2),
         (["study=${oc.env:WANDB_API_KEY}"], 2),
-        (["output_dir=outputs/${oc.env:HF_TOKEN}"], 2),
+        (["tracking.project=${oc.env:HF_TOKEN}"], 2),
     ],
     ids=str,
 )
