@@ -52,7 +52,7 @@ class ConfigError(HarnessError):
 
     def __init__(self, key: str, value: object, allowed: str) -> None:
         self.key, self.value, self.allowed = key, value, allowed
-        shown = "nothing" if value is None else brief(hide_secrets(_shown(value)))
+        shown = "not set" if value is None else brief(hide_secrets(_shown(value)))
         super().__init__(f"{key} is {shown}; allowed: {allowed}.")
 
     def __reduce__(self) -> tuple[type[ConfigError], tuple[str, object, str]]:

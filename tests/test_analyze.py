@@ -94,7 +94,7 @@ def test_adapters_that_name_no_base_need_one(
     config = folder / "adapter_config.json"
     config.write_text(config.read_text().replace(str(place.model), ""))
     assert run(place, tmp_path, "--adapters", str(folder)) == 2
-    assert "--base is nothing; allowed: the one base model" in capsys.readouterr().err
+    assert "--base is not set; allowed: the one base model" in capsys.readouterr().err
     assert run(place, tmp_path, "--adapters", str(folder), "--base", str(place.model)) == 0
 
 

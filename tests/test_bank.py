@@ -135,7 +135,7 @@ def test_each_base_of_a_study_has_a_table(tmp_path: Path, capsys: pytest.Capture
 @pytest.mark.parametrize(
     ("arguments", "code", "said"),
     [
-        ([], 2, "study is nothing; allowed: the name of one study"),
+        ([], 2, "study is not set; allowed: the name of one study"),
         (["nowhere"], 1, "No study 'nowhere' in {output}; there are: tiny."),
         ([STUDY, "nope=1"], 2, "option is 'nope=1'; allowed: <key>=<value> with one of runs, format"),
         ([STUDY, "--limit"], 2, "option is '--limit'; allowed: <key>=<value>"),
@@ -145,7 +145,7 @@ def test_each_base_of_a_study_has_a_table(tmp_path: Path, capsys: pytest.Capture
         ([STUDY, "targets=v"], 1, "has no LoRA adapters to serve with targets v; there are k, q, qkvo, qv."),
         ([STUDY, "length=67"], 2, "length is 67; allowed: at most 66, the model's positions."),
         ([STUDY, "import=/nowhere/x"], 1, "/nowhere/x holds no adapter that can be read"),
-        ([STUDY, "export=qv-r2"], 2, "to is nothing; allowed: export=<run_id> and to=<new folder> go together"),
+        ([STUDY, "export=qv-r2"], 2, "to is not set; allowed: export=<run_id> and to=<new folder> go together"),
         ([STUDY, "export=r2", "to={output}/x"], 1, "4 completed runs of study 'tiny' have 'r2' in their id:"),
         ([STUDY, "export=r77", "to={output}/x"], 1, "No completed run of study 'tiny' has 'r77' in its id; there are"),
         (

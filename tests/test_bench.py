@@ -68,7 +68,7 @@ def test_memory(place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str])
 @pytest.mark.parametrize(
     ("wrong", "said"),
     [
-        ([], "benchmark is nothing; allowed: one of step, memory"),
+        ([], "benchmark is not set; allowed: one of step, memory"),
         (["nope"], "benchmark is 'nope'; allowed: one of step, memory"),
         (["step", "memory"], "benchmark is 'step memory'; allowed: one of"),
         (["step", "rounds=4"], "rounds is '4'; allowed: a whole number of at least 5."),

@@ -47,7 +47,7 @@ def test_share_is_of_the_whole_base(folder, capsys):
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        ([], "budget is nothing; allowed: budget=<adapter parameters>"),
+        ([], "budget is not set; allowed: budget=<adapter parameters>"),
         (["budget=400", "targets=qx"], "targets is 'qx'; allowed: letters of qkvougd"),
         (["budget=400", "rank=3"], "exactly one"),
         (["budget=400", "method=full"], "method is 'full'; allowed: lora or lora_prefix"),

@@ -42,7 +42,7 @@ def test_a_config_error_keeps_its_parts_on_the_way() -> None:
 
 
 def test_a_missing_value_is_called_nothing() -> None:
-    assert str(ConfigError("task.path", None, "a file")) == "task.path is nothing; allowed: a file."
+    assert str(ConfigError("task.path", None, "a file")) == "task.path is not set; allowed: a file."
 
 
 @pytest.mark.parametrize("num", [1, 20, 21, 400])

@@ -51,7 +51,7 @@ def test_a_model_of_pictures(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     assert cli([*given, "task=digits", "length=8"]) == 2
     assert "length is '8'; allowed: nothing with task.image" in capsys.readouterr().err
     assert cli(given) == 2
-    assert "task.image is nothing; allowed: a column of pictures" in capsys.readouterr().err
+    assert "task.image is not set; allowed: a column of pictures" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

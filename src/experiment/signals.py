@@ -29,10 +29,11 @@ def end_on_signals() -> None:
     asked: list[float] = []
 
     def end(number: int, frame: FrameType | None) -> None:
-        if asked and time.monotonic() < asked[0] + APART_S:
+        again = bool(asked)
+        if again and time.monotonic() < asked[0] + APART_S:
             return
-        if not asked and not _loads_code(frame):
-            asked.append(time.monotonic())
+        asked.append(time.monotonic())
+        if not again and not _loads_code(frame):
             raise KeyboardInterrupt
         # In the middle of an import an exception may be swallowed, or come out as another one; and nothing is open yet.
         os.write(2, f"{INTERRUPTED}\n".encode())

@@ -147,7 +147,7 @@ def test_hub_data_sets(endpoint: str, tmp_path: Path) -> None:
     assert found == [
         {"train": 4},
         ["ConfigError", "task.subset is 'three'; allowed: a configuration of some/plain: one, two."],
-        ["ConfigError", "task.subset is nothing; allowed: a configuration of some/plain: one, two."],
+        ["ConfigError", "task.subset is not set; allowed: a configuration of some/plain: one, two."],
         {"train": 20, "test": 5},
         {"train": 3},
         [

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
-from src.experiment.signals import stop_on_signals
+from src.experiment.signals import INTERRUPTED, stop_on_signals
 
 BOTH = (signal.SIGINT, signal.SIGTERM)
 
@@ -105,3 +109,26 @@ def test_sigusr2_is_passed_on_when_all_is_saved() -> None:
 def test_sigusr2_is_left_alone_where_nobody_listens() -> None:
     with stop_on_signals():
         assert signal.getsignal(signal.SIGUSR2) == signal.SIG_DFL
+
+
+TWICE = """
+import os, signal
+from src.experiment.signals import end_on_signals
+end_on_signals()
+write, left = os.write, [1]
+def interrupted(handle, text):
+    count = write(handle, text)
+    if left:
+        left.pop()
+        signal.raise_signal(signal.SIGTERM)
+    return count
+os.write = interrupted
+import asks
+"""
+
+
+def test_a_second_signal_while_the_first_ends_an_import_says_nothing_more(tmp_path: Path) -> None:
+    (tmp_path / "asks.py").write_text("import signal\nsignal.raise_signal(signal.SIGTERM)\n")
+    env = os.environ | {"PYTHONPATH": f"{Path(__file__).resolve().parents[2]}{os.pathsep}{tmp_path}"}
+    done = subprocess.run([sys.executable, "-c", TWICE], env=env, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (130, f"{INTERRUPTED}\n")
