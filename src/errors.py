@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Sequence
+import sys
+from collections.abc import Callable, Iterable, Sequence
 
 LONGEST_VALUE = 200  # characters of a value in a message
 _SECRETS = ("WANDB_API_KEY", "HF_TOKEN", "HUGGING_FACE_HUB_TOKEN")
@@ -95,3 +96,24 @@ class InterruptedRunError(HarnessError):
     """The process was asked to stop (SIGINT, SIGTERM); checkpoints were written."""
 
     exit_code = 130
+
+
+def do_each(names: Iterable[str], work: Callable[[str], int | None]) -> int:
+    """Do work for one name after the other; an error is told, and does not stop the others.
+
+    Args:
+        work: gives an exit code, or None for 0.
+
+    Returns:
+        The exit code of all.
+    """
+    code = 0
+    for name in names:
+        try:
+            code = max(code, work(name) or 0)
+        except HarnessError as error:
+            if os.environ.get("HYDRA_FULL_ERROR") == "1":
+                raise
+            print(error, file=sys.stderr)
+            code = max(code, error.exit_code)
+    return code

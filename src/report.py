@@ -8,12 +8,11 @@ Writes each study's report folder (index.html, report.md, tables, figures) and p
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from src.errors import HarnessError
+from src.errors import HarnessError, do_each
 from src.experiment.console import print_table
 from src.records import find_study, read_study
 from src.reporting import write_report
@@ -24,16 +23,7 @@ from src.spec.margin import margin
 def main(arguments: Sequence[str] | None = None) -> int:
     """Exit code: 0, or 1 where a study could not be reported; the others are reported all the same."""
     options = _parser().parse_args(arguments)
-    code = 0
-    for study in options.studies:
-        try:
-            report(options.output_dir, study, options.within)
-        except HarnessError as error:
-            if os.environ.get("HYDRA_FULL_ERROR") == "1":
-                raise
-            print(error, file=sys.stderr)
-            code = error.exit_code
-    return code
+    return do_each(options.studies, lambda study: report(options.output_dir, study, options.within))
 
 
 def report(output_dir: Path, name: str, within: float) -> None:

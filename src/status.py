@@ -9,7 +9,6 @@ Exit codes: 0; 1 where a study cannot be found, or something failed, was lost or
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,7 +16,7 @@ from pathlib import Path
 from src.cluster.queue import read_queue
 from src.cluster.state import SETTLED, CellState, State, StudyView, count, headline
 from src.cluster.submission import read_submissions
-from src.errors import HarnessError
+from src.errors import HarnessError, do_each
 from src.records import StudyPaths, list_studies
 
 BAR = 20
@@ -32,22 +31,13 @@ DIVERGED = "What diverged would do so again: try a lower optim.lr, or rerun=true
 def main(arguments: Sequence[str] | None = None) -> int:
     """Exit code: 0, or 1 where there is trouble with a study."""
     options = _parser().parse_args(arguments)
-    code = 0
-    for study in options.studies:
-        try:
-            code = max(code, show(_find(options.output_dir, study)))
-        except HarnessError as error:
-            if os.environ.get("HYDRA_FULL_ERROR") == "1":
-                raise
-            print(error, file=sys.stderr)
-            code = error.exit_code
-    return code
+    return do_each(options.studies, lambda study: show(_find(options.output_dir, study)))
 
 
 def show(paths: StudyPaths) -> int:
     """Print a progress line and a short table; the exit code says whether there is trouble."""
     submissions = read_submissions(paths)
-    queue = read_queue(submission.job for submission in submissions if submission.job is not None)
+    queue = read_queue(submission.job for submission in submissions)
     cells = StudyView(paths).cells(submissions, queue)
     numbers = count(cells)
     print(f"{_bar(numbers['done'], len(cells))} {headline(paths.name, cells)}")

@@ -85,7 +85,7 @@ def _submit(prepared: Prepared, specs: Sequence[RunSpec]) -> _Submitted | Harnes
 def _leave_out_queued(prepared: Prepared) -> tuple[tuple[Submission, ...], list[Cell]]:
     """Earlier submissions that still have cells of this study, and the cells that none of them has."""
     submissions = read_submissions(prepared.paths)
-    queue = read_queue(s.job for s in submissions if s.job is not None)
+    queue = read_queue(submission.job for submission in submissions)
     states = StudyView(prepared.paths).cells(submissions, queue) if submissions else []
     busy = {cell.run_id for cell in states if cell.state in {"queued", "running"}}
     earlier = tuple(s for s in submissions if busy & s.task_of.keys() & {cell.run_id for cell in prepared.pending})

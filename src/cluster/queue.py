@@ -40,13 +40,13 @@ class Entry:
         return self.state == "PENDING" and STUCK.search(self.reason) is not None
 
 
-def read_queue(jobs: Iterable[str]) -> Mapping[str, Entry] | None:
-    """Tasks of these jobs that SLURM still has, by ``<job>`` or ``<job>_<index>``.
+def read_queue(jobs: Iterable[str | None]) -> Mapping[str, Entry] | None:
+    """Tasks of these jobs that SLURM still has, by ``<job>`` or ``<job>_<index>``; a submission without a job has none.
 
     Returns:
         None where there is no answer: no squeue, or a controller that is away.
     """
-    wanted = sorted(set(jobs))
+    wanted = sorted({job for job in jobs if job is not None})
     if not wanted:
         return {}
     done = _run("squeue", "--noheader", "--array", "--all", "--format=%i|%T|%r", f"--jobs={','.join(wanted)}")

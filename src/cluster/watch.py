@@ -98,7 +98,7 @@ def wait_for(submissions: Sequence[Submission]) -> None:
         while watched:
             now = time.monotonic()
             if now - asked >= pace:
-                queue, asked = read_queue(_jobs(watched)), now
+                queue, asked = read_queue(one.submission.job for one in watched), now
                 answered, pace = (answered if queue is None else now), min(QUEUE_S, pace * 1.5)
             patience = now - answered < SILENCE_S
             watched = [one for one in watched if not one.look(queue, now, patience=patience)]
@@ -113,10 +113,6 @@ def clear_line() -> None:
     if sys.stderr.isatty():
         sys.stderr.write(CLEAR_LINE)
         sys.stderr.flush()
-
-
-def _jobs(watched: Sequence[Watched]) -> list[str]:
-    return [one.submission.job for one in watched if one.submission.job is not None]
 
 
 def _a_step(cells: Sequence[CellState]) -> str:

@@ -14,6 +14,7 @@ from src.experiment.plan import common_step
 from src.experiment.resolve import Cell
 from src.experiment.session import Session
 from src.experiment.slots import Slots
+from src.experiment.steps import forget_step
 from src.models.adapted import AdaptedModel
 from src.models.score import Result
 from src.records import Status, keep_rows, remove_folder, write_record
@@ -176,7 +177,7 @@ class PackRun:
                 keep_only(member.paths.checkpoints, member.lane.step)
             else:
                 remove_folder(member.paths.checkpoints)
-                self.observer.steps.forget(member.paths.progress)
+                forget_step(member.paths.progress)
             del self.members[member.lane.index]
             self.slots.leave(member.cell)
             self.model.remove(member.lane.index)

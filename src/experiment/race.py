@@ -13,6 +13,7 @@ from src.experiment.plan import share_groups
 from src.experiment.resolve import Cell
 from src.experiment.session import Session
 from src.experiment.slots import Slots, in_turn
+from src.experiment.steps import forget_step
 from src.records import Elimination, find_record, read_record, remove_folder, write_record
 from src.training.checkpoint import drop_unfinished, find_steps
 
@@ -92,6 +93,6 @@ def _end(cell: Cell, verdict: Elimination, session: Session) -> None:
     record = dataclasses.replace(read_record(paths.record), status="eliminated", eliminated=verdict)
     write_record(record, paths.record)
     remove_folder(paths.checkpoints)
-    paths.progress.unlink(missing_ok=True)
+    forget_step(paths.progress)
     session.start_tracker(cell, verdict.step).finish(record.status, summarise(record))
     session.report_cell(record)

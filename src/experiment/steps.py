@@ -37,7 +37,8 @@ class StepFiles:
         ended = self._clock()
         self._due = ended + max(EVERY_S, (ended - started) / SHARE)
 
-    def forget(self, path: Path) -> None:
-        """The lane has its last record."""
-        with suppress(OSError):
-            path.unlink()
+
+def forget_step(path: Path) -> None:
+    """The run has its last record."""
+    with suppress(OSError):
+        path.unlink()

@@ -26,6 +26,7 @@ from src.experiment.session import Session
 from src.experiment.sharing import Shared
 from src.experiment.signals import stop_on_signals
 from src.experiment.slots import Slots
+from src.experiment.steps import forget_step
 from src.records import StudyPaths, write_record
 from src.spec import Settings
 from src.tracking import make_tracker
@@ -151,6 +152,6 @@ def _record_failure(cell: Cell, failed: BaseException, session: Session) -> None
     record = describe_failure(cell, failed, session.environment(cell), session.known_tracking(cell))
     paths = session.run_paths(cell)
     write_record(record, paths.record)
-    paths.progress.unlink(missing_ok=True)
+    forget_step(paths.progress)
     session.report_cell(record)
     logger.error("%s failed: %s: %s", record.run_id, type(failed).__name__, failed, exc_info=failed)

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 
 from src.errors import InterruptedRunError
-from src.experiment.observer import PackObserver
 from src.experiment.study import run_study
 from src.records import RunPaths, read_rows
 from src.spec import RunSpec, TrackingSpec
 from tests.experiment.workplace import Workplace, build, record_of
+from tests.faults.signalled import after_steps
 
 STEPS = 12  # validations after 6 and 12, checkpoints after 4 and 8
 EVERY = TrackingSpec("none", log_every=1)
@@ -68,21 +68,15 @@ def test_steps_between_rows_are_those_of_the_config(place: Workplace, tmp_path: 
 def test_after_an_interruption_no_row_is_missing_or_there_twice(
     place: Workplace, whole: list[list[dict[str, Any]]], tmp_path: Path, after: int, crash: bool
 ) -> None:
-    stepped, taken = PackObserver.stepped, 0
+    def crashes() -> None:
+        # As if killed: no checkpoint, and what was logged since the last one is logged again.
+        raise KeyboardInterrupt
 
-    def step(self: PackObserver, *arguments: Any) -> None:
-        nonlocal taken
-        stepped(self, *arguments)
-        taken += 1
-        if taken == after:
-            if crash:  # as if killed: no checkpoint, and what was logged since the last one is logged again
-                raise KeyboardInterrupt
-            signal.raise_signal(signal.SIGTERM)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(PackObserver, "stepped", step)
-        with pytest.raises((InterruptedRunError, KeyboardInterrupt)):
-            run_study(cells(place), place.settings(tmp_path, tracking=EVERY))
+    with (
+        after_steps(after, crashes if crash else lambda: signal.raise_signal(signal.SIGTERM)),
+        pytest.raises((InterruptedRunError, KeyboardInterrupt)),
+    ):
+        run_study(cells(place), place.settings(tmp_path, tracking=EVERY))
     runs = place.runs(cells(place), tmp_path)
     assert [max(row["step"] for row in rows) for rows in logged(runs)] == [after] * 2
     run_study(cells(place), place.settings(tmp_path, tracking=EVERY))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from src.experiment.steps import EVERY_S, SHARE, StepFiles
+from src.experiment.steps import EVERY_S, SHARE, StepFiles, forget_step
 
 
 class Clock:
@@ -31,8 +31,8 @@ def test_it_is_written_every_few_seconds(tmp_path: Path) -> None:
     steps.update([(path, 3, 12)])
     assert json.loads(path.read_text())["step"] == 2
     assert [entry.name for entry in path.parent.iterdir()] == [path.name]
-    steps.forget(path)
-    steps.forget(path)
+    forget_step(path)
+    forget_step(path)
     assert not path.exists()
 
 

@@ -139,7 +139,7 @@ def refused(check: Any, spec: Any, key: str, value: Any, words: str) -> None:
     assert caught.value.key == key
     assert caught.value.value is value
     assert any(option in caught.value.allowed for option in words.split("|"))
-    shown = "nothing" if value is None else repr(value)
+    shown = "not set" if value is None else repr(value)
     assert str(caught.value) == f"{key} is {shown}; allowed: {caught.value.allowed}."
     assert caught.value.exit_code == 2
 
