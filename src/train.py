@@ -34,6 +34,7 @@ from omegaconf import DictConfig
 from src.config import register
 from src.config.cells import Cell, run_cells, run_cells_on_slurm
 from src.config.compose import CONF, NAME, VERSION_BASE
+from src.config.jobs import run_job
 from src.config.messages import paragraph, report
 from src.errors import HarnessError, InterruptedRunError
 
@@ -62,12 +63,16 @@ def run_cell(config: DictConfig) -> float | None:
         KeyboardInterrupt: in place of InterruptedRunError, because a launcher goes on after an Exception.
         SystemExit: a single run failed and said why; on its way up Hydra would add lines of its own.
     """
-    single, cells = HydraConfig.get().mode == RunMode.RUN, [Cell("", config)]
+    single, cell = HydraConfig.get().mode == RunMode.RUN, Cell("", config)
+    choices = HydraConfig.get().runtime.choices
     try:
         # Without -m Hydra asks no launcher.
-        if single and HydraConfig.get().runtime.choices.get("hydra/launcher") == "slurm":
-            return run_cells_on_slurm(cells)[0]
-        return run_cells(cells, isolated=single)[0]
+        if single and choices.get("hydra/launcher") == "slurm":
+            return run_cells_on_slurm([cell])[0]
+        # Other sweepers know nothing of studies, so that each cell reports its own.
+        if not single and choices.get("hydra/sweeper") == "grid":
+            return run_job(cell)
+        return run_cells([cell], isolated=single)[0]
     except InterruptedRunError as error:
         raise KeyboardInterrupt(str(error)) from error
     except Exception as error:

@@ -152,8 +152,9 @@ def test_cells_that_do_not_fit_their_model_stop_all_studies(tmp_path: Path) -> N
 
 @pytest.mark.assets
 def test_basic_launcher_finishes_the_other_jobs(tmp_path: Path) -> None:
-    result = train("-m", "hydra/launcher=basic", "lora.rank=999,1", *TINY, f"output_dir={tmp_path}")
+    rates = ("optim.lr=1e30,2e-3", "optim.clip=null")
+    result = train("-m", "hydra/launcher=basic", "lora.rank=1", *rates, *TINY, f"output_dir={tmp_path}")
     assert result.returncode == 1
-    assert records(tmp_path) == ["qv-r1-a16-lr0.002-s0"]
-    assert result.stderr.splitlines()[-1].startswith("lora.rank is 999; allowed")
+    assert records(tmp_path) == ["qv-r1-a16-lr0.002-s0", "qv-r1-a16-lr1e+30-s0"]
+    assert "1 of 2 cells of the study minilm-r52 did not complete" in result.stderr.splitlines()[-1]
     assert "Traceback" not in result.stderr

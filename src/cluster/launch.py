@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from src.cluster.queue import read_queue
 from src.cluster.state import StudyView
 from src.cluster.submission import Submission, read_submissions
 from src.cluster.submit import counted, plan_tasks, require_slurm, submit
 from src.cluster.watch import wait_for
-from src.errors import BadCellsError, ConfigError, HarnessError, InterruptedRunError
+from src.errors import HarnessError, InterruptedRunError
 from src.experiment.resolve import Cell
-from src.experiment.study import Prepared, StudyOutcome, finish_study, outcome, prepare_study
+from src.experiment.study import Prepared, StudyOutcome, finish_study, plan_studies
 from src.spec import RunSpec, Settings
 
 logger = logging.getLogger(__name__)
@@ -45,7 +45,7 @@ def run_on_slurm(studies: Mapping[Settings, Sequence[RunSpec]]) -> list[Ending]:
         HarnessError: there is no SLURM here.
     """
     require_slurm()
-    prepared = [_prepare(specs, settings) for settings, specs in studies.items()]
+    prepared = plan_studies(studies)
     submitted = [
         one if isinstance(one, HarnessError) else _submit(one, specs)
         for one, specs in zip(prepared, studies.values(), strict=True)
@@ -53,16 +53,6 @@ def run_on_slurm(studies: Mapping[Settings, Sequence[RunSpec]]) -> list[Ending]:
     waiting = [one for one in submitted if isinstance(one, _Submitted) and one.prepared.settings.slurm.wait]
     _wait(waiting)
     return [_end(one) for one in submitted]
-
-
-def _prepare(specs: Sequence[RunSpec], settings: Settings) -> Prepared | HarnessError:
-    try:
-        # A login node may lack the GPU that the tasks will have.
-        return replace(prepare_study(specs, replace(settings, device="cpu")), settings=settings)
-    except (ConfigError, BadCellsError):
-        raise
-    except HarnessError as error:
-        return error
 
 
 def _submit(prepared: Prepared, specs: Sequence[RunSpec]) -> _Submitted | HarnessError:
@@ -116,11 +106,7 @@ def _end(one: _Submitted | HarnessError) -> Ending:
         return one
     if not one.prepared.settings.slurm.wait and one.submissions:
         return None
-    try:
-        finish_study(one.prepared.paths, one.prepared.settings)
-    except HarnessError as error:
-        return error
-    return outcome(one.prepared)
+    return finish_study(one.prepared)
 
 
 def _say_goodbye(submission: Submission, settings: Settings) -> None:

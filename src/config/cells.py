@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,7 +20,7 @@ if TYPE_CHECKING:
     from src.cluster.launch import Ending
 
 logger = logging.getLogger(__name__)
-# Cells of each study, by their places.
+# Places of the cells of each study.
 Studies = Mapping[Settings, Sequence[int]]
 
 
@@ -53,11 +52,10 @@ def run_cells(cells: Sequence[Cell], *, need_all: bool = True, isolated: bool = 
         InterruptedRunError: at once.
     """
     checked = check_cells(cells)
-    studies = _studies(checked)
+    studies = studies_of(checked)
     losses = isolate([_paths(settings) for settings in studies]) if isolated else {}
-    if len(studies) > 1:
-        _check_models(checked, studies)
-    return _gather(checked, studies, _run_in_turn(checked, studies, losses), need_all=need_all)
+    check_models(checked, studies)
+    return gather(checked, studies, _run_in_turn(checked, studies, losses), need_all=need_all)
 
 
 def run_cells_on_slurm(cells: Sequence[Cell], *, need_all: bool = True) -> list[float | None]:
@@ -73,31 +71,10 @@ def run_cells_on_slurm(cells: Sequence[Cell], *, need_all: bool = True) -> list[
     checked = check_cells(cells)
     from src.cluster.launch import run_on_slurm  # noqa: PLC0415
 
-    studies = _studies(checked)
-    endings = run_on_slurm({settings: _specs(checked, indices) for settings, indices in studies.items()})
-    return _gather(checked, studies, endings, need_all=need_all)
-
-
-def prepare_cells(cells: Sequence[Cell]) -> None:
-    """Check all cells against models and data as well, and fetch these, for launchers that start each by itself.
-
-    A study that cannot be prepared, for want of a network, say, is left to its own cells.
-
-    Raises:
-        ConfigError, BadCellsError: a cell is wrong.
-    """
-    checked = check_cells(cells)
-    # Torch and transformers come with it: a wrong config should be told without waiting for them.
-    from src.experiment.study import prepare_study  # noqa: PLC0415
-
-    for settings, indices in _studies(checked).items():
-        try:
-            # This machine may lack the GPU that the cells will have.
-            prepare_study(_specs(checked, indices), dataclasses.replace(settings, device="cpu"))
-        except (ConfigError, BadCellsError):
-            raise
-        except HarnessError as error:
-            logger.warning("%s", error)
+    studies = studies_of(checked)
+    check_models(checked, studies)
+    endings = run_on_slurm({settings: specs_of(checked, indices) for settings, indices in studies.items()})
+    return gather(checked, studies, endings, need_all=need_all)
 
 
 def check_cells(cells: Sequence[Cell]) -> list[tuple[RunSpec, Settings]]:
@@ -131,14 +108,14 @@ def _run_in_turn(
 
     for settings, indices in studies.items():
         try:
-            yield run_study(_specs(checked, indices), settings, losses.get(_paths(settings), NO_LOSSES))
+            yield run_study(specs_of(checked, indices), settings, losses.get(_paths(settings), NO_LOSSES))
         except InterruptedRunError:
             raise
         except HarnessError as error:
             yield error
 
 
-def _gather(
+def gather(
     checked: Sequence[tuple[RunSpec, Settings]], studies: Studies, endings: Iterable[Ending], *, need_all: bool
 ) -> list[float | None]:
     """Scores in the order of the cells.
@@ -161,7 +138,8 @@ def _gather(
     return scores
 
 
-def _specs(checked: Sequence[tuple[RunSpec, Settings]], indices: Sequence[int]) -> list[RunSpec]:
+def specs_of(checked: Sequence[tuple[RunSpec, Settings]], indices: Sequence[int]) -> list[RunSpec]:
+    """The specs at some places."""
     return [checked[index][0] for index in indices]
 
 
@@ -169,19 +147,22 @@ def _paths(settings: Settings) -> StudyPaths:
     return StudyPaths.of(settings.output_dir, settings.study)
 
 
-def _studies(checked: Sequence[tuple[RunSpec, Settings]]) -> dict[Settings, list[int]]:
+def studies_of(checked: Sequence[tuple[RunSpec, Settings]]) -> dict[Settings, list[int]]:
+    """Places of the cells of each study."""
     studies: dict[Settings, list[int]] = {}
     for index, (_, settings) in enumerate(checked):
         studies.setdefault(settings, []).append(index)
     return studies
 
 
-def _check_models(checked: Sequence[tuple[RunSpec, Settings]], studies: dict[Settings, list[int]]) -> None:
-    """Check the cells of all studies against their models; by itself the second study would do so after the first ran.
+def check_models(checked: Sequence[tuple[RunSpec, Settings]], studies: Studies) -> None:
+    """Check the cells of several studies against their models; by itself the second would do so after the first ran.
 
     Raises:
         BadCellsError: cells do not fit their models.
     """
+    if len(studies) < 2:
+        return
     from src.experiment.resolve import resolve_cells  # noqa: PLC0415
 
     problems: list[tuple[str, ConfigError]] = []

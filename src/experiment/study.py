@@ -6,7 +6,7 @@ import csv
 import dataclasses
 import logging
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -122,6 +122,29 @@ def prepare_study(specs: Sequence[RunSpec], settings: Settings, losses: Losses =
     return prepared
 
 
+def plan_studies(studies: Mapping[Settings, Sequence[RunSpec]]) -> list[Prepared | HarnessError]:
+    """As `prepare_study`, for cells that other processes will train, maybe on other machines.
+
+    A study that cannot be prepared does not stop the others: its error stands in its place.
+
+    Raises:
+        ConfigError, BadCellsError: some cell does not fit its model or data; nothing was started.
+    """
+    return [_plan_study(specs, settings) for settings, specs in studies.items()]
+
+
+def _plan_study(specs: Sequence[RunSpec], settings: Settings) -> Prepared | HarnessError:
+    try:
+        # This machine may lack the GPU that the cells will have, and need not hold the base while it waits for them.
+        prepared = prepare_study(specs, dataclasses.replace(settings, device="cpu"))
+    except (ConfigError, BadCellsError):
+        raise
+    except HarnessError as error:
+        return error
+    resources = Resources("cpu", prepared.resources.cache_dir)
+    return dataclasses.replace(prepared, settings=settings, resources=resources)
+
+
 def report_study(paths: StudyPaths, settings: Settings) -> tuple[StudyTable, list[str]]:
     """Write the report of what a study has on disk, and show its table.
 
@@ -133,14 +156,17 @@ def report_study(paths: StudyPaths, settings: Settings) -> tuple[StudyTable, lis
     return tables, sentences
 
 
-def finish_study(paths: StudyPaths, settings: Settings) -> None:
+def finish_study(planned: Prepared) -> StudyOutcome | HarnessError:
     """Report a study whose cells were trained elsewhere, on disk, on the terminal and in its mirror.
 
-    Raises:
-        WriteError: the system refused to write.
+    An error is given back, for callers that have other studies to finish.
     """
-    tables, sentences = report_study(paths, settings)
-    _mirror(tables, sentences, paths, settings)
+    try:
+        tables, sentences = report_study(planned.paths, planned.settings)
+    except HarnessError as error:
+        return error
+    _mirror(tables, sentences, planned.paths, planned.settings)
+    return outcome(planned)
 
 
 def outcome(prepared: Prepared) -> StudyOutcome:

@@ -49,11 +49,7 @@ class LanesLauncher(Launcher):
         setup_globals()
         cells = compose_cells(self.context.config_loader, self.config, job_overrides)
         scores = self.run(cells, searches="max_failure_rate" in self.config.hydra.sweeper)
-        name, folder = JobRuntime.instance().get("name"), str(Path.cwd())
-        jobs = [JobReturn(list(job), working_dir=folder, task_name=name) for job in job_overrides]
-        for job, score in zip(jobs, scores, strict=True):
-            job.return_value, job.status = score, JobStatus.COMPLETED
-        return jobs
+        return returns(job_overrides, scores)
 
     def run(self, cells: Sequence[Cell], *, searches: bool) -> list[float | None]:
         """Train the cells; a search calls again and again, for a few cells each time.
@@ -63,3 +59,12 @@ class LanesLauncher(Launcher):
         """
         # Model and data are loaded once for a whole search, which needs its own process for that.
         return run_cells(cells, need_all=not searches, isolated=not searches)
+
+
+def returns(job_overrides: Sequence[Sequence[str]], scores: Sequence[float | None]) -> list[JobReturn]:
+    """What a launcher gives back of cells that have run."""
+    name, folder = JobRuntime.instance().get("name"), str(Path.cwd())
+    jobs = [JobReturn(list(job), working_dir=folder, task_name=name) for job in job_overrides]
+    for job, score in zip(jobs, scores, strict=True):
+        job.return_value, job.status = score, JobStatus.COMPLETED
+    return jobs

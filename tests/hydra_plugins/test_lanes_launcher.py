@@ -53,13 +53,3 @@ def test_a_worker_needs_nothing_but_the_task_function_to_know_our_plugin(tmp_pat
     )
     result = python("-c", code, str(file))
     assert result.stdout == "src.train None\n", result.stderr
-
-
-def test_errors_come_back_from_a_submitit_worker(tmp_path: Path) -> None:
-    """What cannot be found here is not known to be missing there: it is submitted, and fails there."""
-    missing = tmp_path / "no-such-model"
-    arguments = ["-m", "hydra/launcher=submitit_local", f"model.path={missing}", f"output_dir={tmp_path}"]
-    result = python("-m", "src.train", *arguments)
-    assert result.returncode == 1
-    assert str(missing) in result.stderr.splitlines()[-1]
-    assert "Traceback" not in result.stderr

@@ -1,7 +1,6 @@
 """Many cells through Hydra's own submitit_local, a process for each: what started them stays as small as it was.
 
-LORA_SWEEP_LONG_JOBS cells (default 500; 40 at least to say something), LORA_SWEEP_LONG_BATCH of them at a time
-(default: one for each core): the launcher itself would start all of them at once.
+LORA_SWEEP_LONG_JOBS cells (default 500; 40 at least to say something).
 """
 
 from __future__ import annotations
@@ -10,16 +9,16 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from tests.experiment.workplace import build
-from tests.long.flat import WARM, Held, growing
+from tests.long.flat import WARM, Held, growing, slopes
 
 ROOT = Path(__file__).parents[2]
 JOBS = int(os.environ.get("LORA_SWEEP_LONG_JOBS", "500"))
-BATCH = int(os.environ.get("LORA_SWEEP_LONG_BATCH", os.cpu_count() or 1))
 SHORT = [
     "task.kind=classification", "task.test_split=null", "task.max_length=16",
     "task.validation_size=12", "task.test_size=12",
@@ -39,11 +38,11 @@ def watch(process: subprocess.Popen[str], output: Path) -> dict[int, Held]:
 
 
 @pytest.mark.slow
-def test_what_starts_many_jobs_stays_flat(tmp_path: Path) -> None:
+def test_what_starts_many_jobs_stays_flat(tmp_path: Path, record_property: Callable[[str, object], None]) -> None:
     place, output = build(tmp_path), tmp_path / "outputs"
     command = [
         sys.executable, "-m", "src.train", "-m", "hydra/launcher=submitit_local",
-        f"hydra.sweeper.max_batch_size={BATCH}", f"seed=range({JOBS})", f"model.path={place.model}",
+        f"seed=range({JOBS})", f"model.path={place.model}",
         f"task.path={place.data}", f"output_dir={output}", f"cache_dir={place.cache}", "study=many", *SHORT,
     ]  # fmt: skip
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
@@ -53,4 +52,6 @@ def test_what_starts_many_jobs_stays_flat(tmp_path: Path) -> None:
     assert process.returncode == 0, said
     assert len(list(output.glob("many/runs/*/record.json"))) == JOBS
     after = [seen[count] for count in sorted(seen) if count >= WARM]
+    for name, slope in slopes(after, warm=0).items():
+        record_property(name, slope)
     assert growing(after, warm=0) == {}
