@@ -50,7 +50,9 @@ def to_spec(cfg: DictConfig | Values) -> RunSpec:
     values = _values(cfg, RunSpec)
     for group, name in MAPPINGS:
         _check_mapping(f"{group}.{name}", values[group][name])
-    return normalise(run_spec_from_dict(values))
+    spec = normalise(run_spec_from_dict(values))
+    _refuse_missing(resolved(cfg))
+    return spec
 
 
 def to_settings(cfg: DictConfig | Values, spec: RunSpec | None = None) -> Settings:
@@ -144,6 +146,18 @@ def _filled(key: str, value: Any) -> Any:
     if key.partition(".")[0] not in GROUPS or hint_of(key) in (int, float, bool):
         raise ConfigError(key, None, allowed_type(key))
     return None
+
+
+def _refuse_missing(values: Values) -> None:
+    """What `_filled` has passed on, and no check has found.
+
+    Raises:
+        ConfigError: a key of a group is missing.
+    """
+    for group in GROUPS:
+        for name, value in values[group].items():
+            if value == MISSING:
+                raise ConfigError(f"{group}.{name}", None, allowed_type(f"{group}.{name}"))
 
 
 def _unresolved(cfg: DictConfig, error: OmegaConfBaseException) -> ConfigError:

@@ -11,6 +11,7 @@ from src.spec.frozen import FrozenMap
 
 Check = tuple[str, object, bool, str]
 LEAST_NOTICE_S, SECONDS = 10, 60
+ALLOWED_SETUP = "a list of shell commands, each on one line"
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,7 @@ def slurm_checks(slurm: SlurmSpec) -> Iterator[Check]:
         value = getattr(slurm, name)
         yield f"slurm.{name}", value, value is None or _is_word(value), "a name as sbatch takes it, or null"
     good = all(line and "\n" not in line for line in slurm.setup)
-    yield "slurm.setup", list(slurm.setup), good, "a list of shell commands, each on one line"
+    yield "slurm.setup", list(slurm.setup), good, ALLOWED_SETUP
     for option, value in (slurm.extra or {}).items():
         plain = _OPTION.fullmatch(option) is not None and value.isprintable() and value != ""
         allowed = "a long option of sbatch without its dashes, such as constraint, and its value, or true for none"
