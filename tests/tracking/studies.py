@@ -6,15 +6,22 @@ import json
 import os
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
+
+from src.experiment import work
 from src.experiment.study import StudyOutcome, run_study
 from src.records import RunPaths, read_rows
 from src.spec import RunSpec, TrackingSpec
 from src.tracking import wandb_service
+from src.tracking.wandb_run import WandbRun
+from src.tracking.wandb_tracker import WandbTracker
 from tests.experiment.workplace import Workplace
 from tests.tracking.stand_in import KEY, StandIn, StoredRun
 
@@ -26,12 +33,38 @@ def run_tracked(
 ) -> tuple[StudyOutcome, float]:
     """Run a study and leave W&B as at the end of a process.
 
-    Gives the seconds from the last record to the end: all waiting for W&B is there, because while cells train rows are
-    only queued (test_wandb_online.py), and how fast they train says something of the machine's load.
+    Gives the seconds that W&B takes: those in calls of ours up to the last record, and all from there to the end. The
+    rest is training, whose speed says something of the machine's load.
     """
-    outcome = run_study(specs, place.settings(output, tracking=tracking, **settings))
+    with calls() as taken:
+        outcome = run_study(specs, place.settings(output, tracking=tracking, **settings))
     wandb_service.leave()
-    return outcome, time.time() - max(path.stat().st_mtime for path in output.glob("*/runs/*/record.json"))
+    last = max(path.stat().st_mtime for path in output.glob("*/runs/*/record.json"))
+    before = sum(seconds for began, seconds in taken if began < last)
+    return outcome, before + time.time() - last
+
+
+@contextmanager
+def calls() -> Iterator[list[tuple[float, float]]]:
+    """When each call of tracking that this thread makes began (Unix time), and how long it took."""
+    taken: list[tuple[float, float]] = []
+    main = threading.get_ident()
+
+    def timed(call: Callable[..., Any]) -> Callable[..., Any]:
+        def measured(*arguments: Any, **named: Any) -> Any:
+            began = time.time()
+            try:
+                return call(*arguments, **named)
+            finally:
+                taken.extend([(began, time.time() - began)] if threading.get_ident() == main else [])
+
+        return measured
+
+    places = [(work, "make_tracker"), (WandbTracker, "start"), (WandbRun, "log"), (WandbRun, "finish")]
+    with pytest.MonkeyPatch.context() as patch:
+        for owner, name in places:
+            patch.setattr(owner, name, timed(getattr(owner, name)))
+        yield taken
 
 
 def sync(server: StandIn, folder: Path) -> str:

@@ -37,7 +37,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Workplace:
 
 @pytest.fixture(scope="module")
 def healthy_s(place: Workplace, tmp_path_factory: pytest.TempPathFactory) -> float:
-    """Seconds from the last record to the end where no server is in play."""
+    """Seconds that W&B takes where no server is in play."""
     folders = [tmp_path_factory.mktemp("healthy") for _ in range(2)]
     return min(run_tracked(place, cells(place), folder, OFFLINE)[1] for folder in folders)
 
@@ -90,7 +90,8 @@ def test_a_server_that_fails_costs_little_and_no_row(  # noqa: PLR0917 - fixture
     assert [len(own_rows(run)) for run in runs] == [STEPS + VALIDATIONS] * len(runs)
     arrived = sum(len(stored.lines) for stored in server.runs.values())
     assert arrived < len(runs) * (STEPS + VALIDATIONS)
-    assert bool(arrived) == (moment == "rows")
+    if moment != "finish":  # before which rows go out every 15 s, if training takes so long
+        assert bool(arrived) == (moment == "rows")
     warnings = StudyPaths.of(tmp_path, STUDY).log.read_text()
     assert warnings.count("W&B cannot be reached or refuses") + warnings.count("W&B did not take all data") >= 1
 
