@@ -69,7 +69,7 @@ def cli(arguments: Sequence[str]) -> int:
 
     def work() -> None:
         name, options, settings = read_arguments(arguments)
-        paths = find_study(Path(settings.output_dir), name)
+        paths = find_study(Path(settings.output_dir), name, "output_dir=<folder>")
         study = read_study(paths)
         if options.export is not None:
             _export(study, paths, options, settings)

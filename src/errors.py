@@ -18,6 +18,11 @@ def brief(text: str, longest: int = LONGEST_VALUE) -> str:
     return text if len(text) <= longest else f"{text[:longest]}... ({len(text):,} characters)"
 
 
+def counted(number: int, noun: str) -> str:
+    """``1 cell``, ``2 cells``."""
+    return f"{number:,d} {noun}" if number == 1 else f"{number:,d} {noun}s"
+
+
 def hide_secrets(text: str) -> str:
     """Without passwords in addresses, and without the keys that the environment holds."""
     for name in _SECRETS:
@@ -34,8 +39,10 @@ class HarnessError(Exception):
 
 
 def _shown(value: object) -> str:
+    if value is None:
+        return "not set"
     try:
-        return repr(value)
+        return brief(hide_secrets(repr(value)))
     except ValueError:  # Python writes no whole numbers of more than 4300 digits
         return f"a {type(value).__name__} that is too large to be shown"
 
@@ -44,8 +51,8 @@ class ConfigError(HarnessError):
     """A configuration value is not allowed; the process exits with 2.
 
     Args:
-        key: dotted config key, for example ``lora.rank``.
-        value: what was given.
+        key: dotted config key, for example ``lora.rank``; or several, parted by a comma and a space.
+        value: what was given; of several keys a tuple.
         allowed: what would have been accepted, in words.
     """
 
@@ -53,8 +60,13 @@ class ConfigError(HarnessError):
 
     def __init__(self, key: str, value: object, allowed: str) -> None:
         self.key, self.value, self.allowed = key, value, allowed
-        shown = "not set" if value is None else brief(hide_secrets(_shown(value)))
-        super().__init__(f"{key} is {shown}; allowed: {allowed}.")
+        keys = key.split(", ")
+        if len(keys) == 1:
+            said = f"{key} is {_shown(value)}"
+        else:
+            assert isinstance(value, tuple)
+            said = f"{' and '.join(keys)} are {' and '.join(map(_shown, value))}"
+        super().__init__(f"{said}; allowed: {allowed}.")
 
     def __reduce__(self) -> tuple[type[ConfigError], tuple[str, object, str]]:
         # Exceptions are pickled by their message; this one is made of three parts.

@@ -16,8 +16,8 @@ from pathlib import Path
 from src.cluster.queue import read_queue
 from src.cluster.state import SETTLED, CellState, State, StudyView, count, headline
 from src.cluster.submission import read_submissions
-from src.errors import HarnessError, do_each
-from src.records import StudyPaths, list_studies
+from src.errors import do_each
+from src.records import StudyPaths, no_study
 
 BAR = 20
 MOST_LINES = 8
@@ -74,9 +74,7 @@ def _find(output_dir: Path, name: str) -> StudyPaths:
     paths = StudyPaths.of(output_dir, name)
     if any(path.exists() for path in (paths.plan, paths.slurm, paths.runs)):
         return paths
-    known = ", ".join(list_studies(output_dir))
-    there = f"there are: {known}" if known else "there is none"
-    raise HarnessError(f"No study {name!r} in {output_dir}; {there}. Another folder takes --output-dir <folder>.")
+    raise no_study(output_dir, name)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -59,7 +59,7 @@ def test_adapters_from_elsewhere_with_the_base_that_they_name(
 @pytest.mark.parametrize(
     ("arguments", "answer"),
     [
-        (["nowhere"], (1, "No study 'nowhere' in {output}; there are: a.")),
+        (["nowhere"], (1, "No study 'nowhere' in {output}; there are: a. Another folder takes --output-dir <folder>.")),
         (["a"], (1, "No adapter of study 'a' can be analysed")),
         (["a", "--truncation", "-1"], (2, "--truncation is -1; allowed: 0")),
         (["a", "--device", "cuda:77"], (2, "device is 'cuda:77'")),

@@ -136,7 +136,7 @@ def test_each_base_of_a_study_has_a_table(tmp_path: Path, capsys: pytest.Capture
     ("arguments", "code", "said"),
     [
         ([], 2, "study is not set; allowed: the name of one study"),
-        (["nowhere"], 1, "No study 'nowhere' in {output}; there are: tiny."),
+        (["nowhere"], 1, "No study 'nowhere' in {output}; there are: tiny. Another folder takes output_dir=<folder>."),
         ([STUDY, "nope=1"], 2, "option is 'nope=1'; allowed: <key>=<value> with one of runs, format"),
         ([STUDY, "--limit"], 2, "option is '--limit'; allowed: <key>=<value>"),
         ([STUDY, "runs=some"], 2, "runs is 'some'; allowed: best, all."),

@@ -60,14 +60,17 @@ def test_an_unknown_study_is_one_sentence_and_the_others_are_reported(
     save(tmp_path, "b", make_record(make_spec()))
     assert run(tmp_path, "nowhere", "b") == 1
     out, err = capsys.readouterr()
-    assert err == f"No study 'nowhere' in {tmp_path}; there are: a, b.\n"
+    assert err == f"No study 'nowhere' in {tmp_path}; there are: a, b. Another folder takes --output-dir <folder>.\n"
     assert "Best by validation accuracy" in out
     assert not (tmp_path / "nowhere").exists()
 
 
 def test_no_study_at_all(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(tmp_path / "outputs", "a") == 1
-    assert capsys.readouterr().err == f"No study 'a' in {tmp_path / 'outputs'}; there is none.\n"
+    assert (
+        capsys.readouterr().err
+        == f"No study 'a' in {tmp_path / 'outputs'}; there is none. Another folder takes --output-dir <folder>.\n"
+    )
 
 
 def test_a_study_that_has_just_started(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

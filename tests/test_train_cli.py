@@ -46,7 +46,7 @@ def test_bad_cells_stop_a_sweep_before_it_starts(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["lora.rank=8", "lora.budget=4608"], "lora.rank, lora.budget"),
+        (["lora.rank=8", "lora.budget=4608"], "lora.rank and lora.budget"),
         (["-m", "lora.rank=1,2", "lora.foo=1"], "There is no key lora.foo. Keys there: targets, rank, budget,"),
         (["-m", "lora.rank=1,abc"], "lora.rank is 'abc'; allowed: a whole number, or null."),
         (["lora.rank=1,8"], "lora.rank=1,8 lists several values; add -m to sweep over them, or quote the value."),

@@ -147,7 +147,7 @@ def _share(request: Request, name: str, device: torch.device) -> tuple[Goal, dic
     Raises:
         HarnessError: no such study, or nothing in it that can be analysed.
     """
-    paths = find_study(Path(request.settings.output_dir), name)
+    paths = find_study(Path(request.settings.output_dir), name, "output_dir=<folder>")
     study = read_study(paths)
     trained = sum(record.time.get("train_s") or 0.0 for record in study.records)
     if trained <= 0.0:

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from src.cluster.queue import read_queue
 from src.cluster.state import StudyView
 from src.cluster.submission import Submission, read_submissions
-from src.cluster.submit import counted, plan_tasks, require_slurm, submit
+from src.cluster.submit import plan_tasks, require_slurm, submit
 from src.cluster.watch import wait_for
-from src.errors import HarnessError, InterruptedRunError
+from src.errors import HarnessError, InterruptedRunError, counted
 from src.experiment.resolve import Cell
 from src.experiment.study import Prepared, StudyOutcome, finish_study, plan_studies
 from src.spec import RunSpec, Settings

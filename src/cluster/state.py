@@ -16,6 +16,7 @@ from typing import Literal
 from src.cluster.alive import read_life
 from src.cluster.queue import Entry, read_facts
 from src.cluster.submission import Submission
+from src.errors import counted
 from src.records import Claims, Holder, RunPaths, StudyPaths, read_plan
 from src.records.text import one_line
 
@@ -154,8 +155,7 @@ def headline(name: str, states: Sequence[CellState]) -> str:
     """``minilm-r52: 12 of 20 cells done, 1 failed, 4 running, 3 queued``."""
     numbers = count(states)
     others = [f"{numbers[state]} {state}" for state in SETTLED if numbers[state] and state != "done"]
-    cells = "cell" if len(states) == 1 else "cells"
-    return ", ".join([f"{name}: {numbers['done']} of {len(states)} {cells} done", *others])
+    return ", ".join([f"{name}: {numbers['done']} of {counted(len(states), 'cell')} done", *others])
 
 
 def _left(
@@ -169,7 +169,7 @@ def _left(
     if holders:
         return CellState(run_id, "queued")
     if run.root.exists():
-        return CellState(run_id, "lost", "its process is gone, without a record")
+        return CellState(run_id, "lost", ", ".join(filter(None, [_step(run), "its process is gone, without a record"])))
     return CellState(run_id, "not started")
 
 
@@ -222,9 +222,10 @@ def _read_record(path: Path, changed: float) -> _Record:
 
 
 def _step(run: RunPaths) -> str:
-    """``step 120 of 400``, as the run's process last said; empty where it has not."""
+    """``step 120 of 400``, as the run's process last said; else its last checkpoint; empty where there is none."""
     try:
         values = json.loads(run.progress.read_bytes())
         return f"step {int(values['step'])} of {int(values['steps'])}"
     except (OSError, ValueError, LookupError, TypeError):
-        return ""
+        steps = [step for folder in run.checkpoints.glob("step-*") if (step := folder.name[5:]).isdecimal()]
+        return f"checkpoint of step {max(map(int, steps))}" if steps else ""

@@ -17,7 +17,7 @@ from submitit.core.utils import FailedJobError, FailedSubmissionError
 
 from src.cluster.submission import Payload, Submission, TaskFiles, new_folder, write_payload, write_submission
 from src.cluster.task import Task
-from src.errors import HarnessError
+from src.errors import HarnessError, counted
 from src.experiment.plan import Pack, chunks, plan_packs, trains_alone
 from src.experiment.resolve import Cell
 from src.records import StudyPaths
@@ -77,11 +77,6 @@ def submit(tasks: Sequence[Pack], specs: Mapping[str, RunSpec], settings: Settin
     cells, parts = counted(sum(map(len, runs)), "cell"), counted(len(runs), "task")
     logger.info("Submitted %s of %s as SLURM job %s: %s", cells, paths.name, job, parts)
     return write_submission(folder, job, runs)
-
-
-def counted(number: int, noun: str) -> str:
-    """``1 task``, ``2 tasks``."""
-    return f"{number:,d} {noun}" if number == 1 else f"{number:,d} {noun}s"
 
 
 def _sbatch(files: Sequence[TaskFiles], folder: Path, settings: Settings) -> str:

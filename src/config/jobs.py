@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from src.config.cells import Cell, Studies, check_cells, check_models, gather, specs_of, studies_of
-from src.errors import ConfigError, HarnessError
+from src.errors import ConfigError, HarnessError, counted
 from src.spec import RunSpec, Settings
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ def run_as_jobs(cells: Sequence[Cell], start: Start) -> list[float | None]:
     planned = plan_studies({settings: specs_of(checked, indices) for settings, indices in studies.items()})
     records = _pending(studies, planned)
     if records:
-        logger.info("Starting jobs for %d cells; `python -m src.status <study>` shows how they stand", len(records))
+        logger.info("Starting %s; `python -m src.status <study>` shows how they stand", counted(len(records), "job"))
         for place, cause in start(list(records)).items():
             if not records[place].exists():
                 logger.warning("%s: %s", cells[place].name or "The cell", cause)

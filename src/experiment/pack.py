@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 
-from src.errors import InterruptedRunError
+from src.errors import InterruptedRunError, counted
 from src.experiment.artifacts import disk_bytes, save_generations, save_lane
 from src.experiment.environment import peak_memory, reset_peak_memory
 from src.experiment.observer import Member, PackObserver
@@ -108,7 +108,7 @@ class PackRun:
             self._enter(cell, lane)
         first = self._align()
         if first:
-            logger.info("Continuing %d cells from step %d", len(cells), first)
+            logger.info("Continuing %s from step %d", counted(len(cells), "cell"), first)
         per_epoch = steps_per_epoch(self.data, self.spec.trainer)
         labels = [slug(cell.spec) for cell in cells]
         self.session.progress.start_pack(labels, self._last_step(until), per_epoch, first)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from src.comparison import StudyTable
 from src.data import TaskData
-from src.errors import BadCellsError, ConfigError, HarnessError
+from src.errors import BadCellsError, ConfigError, HarnessError, counted
 from src.experiment.console import configure_logging, print_table
 from src.experiment.halving import plan_races
 from src.experiment.isolation import NO_LOSSES, Losses
@@ -118,7 +118,8 @@ def prepare_study(specs: Sequence[RunSpec], settings: Settings, losses: Losses =
     # What another process has planned for the same study is not forgotten while it runs.
     planned = [*(cell.run_id for cell in prepared.unique), *(read_plan(paths) if claims.others() else ())]
     write_plan(list(dict.fromkeys(planned)), paths)
-    logger.info("Study %s: %d cells, %d of them done", paths.name, num_cells, num_cells - len(prepared.pending))
+    done = num_cells - len(prepared.pending)
+    logger.info("Study %s: %s, %d done", paths.name, counted(num_cells, "cell"), done)
     return prepared
 
 

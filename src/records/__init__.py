@@ -25,7 +25,7 @@ from src.records.record import (
     read_record,
     write_record,
 )
-from src.records.study import Skipped, Study, find_study, list_studies, read_plan, read_study, write_plan
+from src.records.study import Skipped, Study, find_study, list_studies, no_study, read_plan, read_study, write_plan
 
 __all__ = [
     "COUNTED",
@@ -56,6 +56,7 @@ __all__ = [
     "finite_scores",
     "keep_rows",
     "list_studies",
+    "no_study",
     "read_analysis",
     "read_plan",
     "read_record",

@@ -12,6 +12,8 @@ from src.records.atomic import write_json_atomic
 from src.records.paths import RunPaths, StudyPaths
 from src.records.record import RecordError, RunRecord, read_record
 
+FOLDER = "--output-dir <folder>"
+
 
 @dataclass(frozen=True)
 class Skipped:
@@ -86,21 +88,27 @@ def list_studies(output_dir: Path) -> list[str]:
         return []
 
 
-def find_study(output_dir: Path, name: str) -> StudyPaths:
+def find_study(output_dir: Path, name: str, option: str = FOLDER) -> StudyPaths:
     """Where a study that has started lies.
+
+    Args:
+        option: how the caller is told another folder.
 
     Raises:
         HarnessError: there is none of this name; the message lists those there are.
     """
-    known = list_studies(output_dir)
-    if name not in known:
-        if "=" in name:
-            raise HarnessError(
-                f"{name!r} is not the name of a study; another output folder takes --output-dir <folder>."
-            )
-        there = f"there are: {', '.join(known)}" if known else "there is none"
-        raise HarnessError(f"No study {brief(repr(name))} in {output_dir}; {there}.")
+    if name not in list_studies(output_dir):
+        raise no_study(output_dir, name, option)
     return StudyPaths.of(output_dir, name)
+
+
+def no_study(output_dir: Path, name: str, option: str = FOLDER) -> HarnessError:
+    """An error that says what studies there are."""
+    if "=" in name:
+        return HarnessError(f"{name!r} is not the name of a study; another output folder takes {option}.")
+    known = list_studies(output_dir)
+    there = f"there are: {', '.join(known)}" if known else "there is none"
+    return HarnessError(f"No study {brief(repr(name))} in {output_dir}; {there}. Another folder takes {option}.")
 
 
 def _run_folders(paths: StudyPaths) -> list[RunPaths]:

@@ -69,4 +69,4 @@ def test_preemption_checkpoints_and_requeues(cluster: Cluster) -> None:
         assert command.returncode == 0, told
         assert [record_of(run)["status"] for run in cluster.runs] == ["completed"]
         (log,) = [path.read_text() for path in cluster.output.rglob("*_log.err")]
-        assert "Continuing 1 cells from step" in log
+        assert "Continuing 1 cell from step" in log

@@ -160,7 +160,7 @@ def test_the_same_again_trains_nothing_and_changes_no_run(place: Workplace, done
     assert outcome.scores == [
         record_of(run)["metrics"]["validation"]["accuracy"] for run in place.runs(four(place), done)
     ]
-    assert "4 cells, 4 of them done" in (done / STUDY / "study.log").read_text()
+    assert "4 cells, 4 done" in (done / STUDY / "study.log").read_text()
 
 
 def test_rerun_runs_again_what_is_asked_for_and_comes_to_the_same(place: Workplace, tmp_path: Path) -> None:

@@ -62,7 +62,7 @@ def test_the_best_score_wins_and_the_same_command_again_trains_nothing(place: Wo
 
     again = search(place, tmp_path, *arguments)
     assert again.stdout.splitlines()[-1] == first.stdout.splitlines()[-1]
-    assert "Study tiny: 3 cells, 3 of them done" in again.stderr
+    assert "Study tiny: 3 cells, 3 done" in again.stderr
     assert records(tmp_path) == found
 
 

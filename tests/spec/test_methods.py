@@ -39,7 +39,7 @@ def test_a_method_has_a_size_or_a_budget_where_it_has_one_at_all(name: str) -> N
     if name != "lora_prefix":
         assert normalise(budget).lora.budget == (1000 if name in SIZED else None)
     if name in set(SIZED) - {"lora_prefix"}:
-        with pytest.raises(ConfigError, match=r"method.size, lora.budget is \(8, 1000\); allowed: exactly one"):
+        with pytest.raises(ConfigError, match=r"method.size and lora.budget are 8 and 1000; allowed: exactly one"):
             normalise(put(budget, "method.size", 8))
 
 

@@ -178,7 +178,7 @@ def test_the_good_examples_are_good() -> None:
 
 @pytest.mark.parametrize(("rank", "budget"), [(None, None), (4, 1000)])
 def test_rank_or_budget_and_exactly_one(rank: int | None, budget: int | None) -> None:
-    with pytest.raises(ConfigError, match=r"lora.rank, lora.budget is .*exactly one of the two") as caught:
+    with pytest.raises(ConfigError, match=r"lora.rank and lora.budget are .*exactly one of the two") as caught:
         normalise(put(put(RUN, "lora.rank", rank), "lora.budget", budget))
     assert caught.value.value == (rank, budget)
 
