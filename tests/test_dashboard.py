@@ -168,9 +168,7 @@ def test_a_study_that_is_not_there_or_empty_is_one_sentence(tmp_path: Path, caps
     save(tmp_path, "a", make_record(make_spec()))
     StudyPaths.of(tmp_path, "empty").run("half").root.mkdir(parents=True)
     assert main(["nowhere", "--output-dir", str(tmp_path)]) == 1
-    assert (
-        capsys.readouterr().err
-        == f"No study 'nowhere' in {tmp_path}; there are: a, empty. Another folder takes --output-dir <folder>.\n"
-    )
+    said = f"No study 'nowhere' in {tmp_path}; there are: a, empty. Another folder takes --output-dir <folder>.\n"
+    assert capsys.readouterr().err == said
     assert main(["empty", "--output-dir", str(tmp_path)]) == 1
     assert "has no records so far: there is nothing to show." in capsys.readouterr().err
