@@ -95,7 +95,7 @@ def _show(analysis: Analysis, paths: StudyPaths) -> None:
 
 def _options(given: argparse.Namespace) -> Options:
     from src.analysis.study import Options  # noqa: PLC0415 - torch takes seconds
-    from src.experiment.console import configure_logging  # noqa: PLC0415
+    from src.experiment.display.console import configure_logging  # noqa: PLC0415
     from src.models.hardware import resolve_device  # noqa: PLC0415
 
     if given.truncation < 0:

@@ -160,12 +160,12 @@ def _find_run(study: Study, part: str) -> RunRecord:
 def _measure(study: Study, paths: StudyPaths, options: Options, settings: Settings) -> None:
     """Raises:
     ConfigError: adapters to import, and more than one base to put them on.
-    HarnessError: no adapters, or what `src.experiment.serving.serve` raises.
+    HarnessError: no adapters, or what `src.experiment.bank.serving.serve` raises.
     """
+    from src.experiment.bank.served import as_json, show  # noqa: PLC0415
+    from src.experiment.bank.serving import Shape, imported, residents, serve  # noqa: PLC0415
     from src.experiment.environment import describe_environment  # noqa: PLC0415
     from src.experiment.resources import Resources  # noqa: PLC0415
-    from src.experiment.served import as_json, show  # noqa: PLC0415
-    from src.experiment.serving import Shape, imported, residents, serve  # noqa: PLC0415
 
     groups = residents(study, paths, options.runs, options.targets, options.limit)
     if options.imports and len(groups) > 1:

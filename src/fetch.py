@@ -27,7 +27,7 @@ def fetch(spec: RunSpec, settings: Settings) -> None:
         HarnessError: the model or the data cannot be had.
     """
     # Torch and transformers come with it: neither --help nor a wrong config should wait for them.
-    from src.experiment.console import configure_logging  # noqa: PLC0415
+    from src.experiment.display.console import configure_logging  # noqa: PLC0415
     from src.experiment.resources import Resources  # noqa: PLC0415
 
     configure_logging(None)

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from src.errors import HarnessError, do_each
-from src.experiment.console import print_table
+from src.experiment.display.console import print_table
 from src.records import find_study, read_study
 from src.reporting import write_report
 from src.spec import Settings

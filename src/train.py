@@ -21,7 +21,7 @@ from typing import Any
 
 if __name__ == "__main__":
     # Before the libraries are loaded, which takes seconds.
-    from src.experiment.signals import end_on_signals
+    from src.experiment.processes.signals import end_on_signals
 
     end_on_signals()
 

@@ -11,7 +11,7 @@ import pytest
 from transformers import AutoModel
 
 from src.bank import cli
-from src.experiment.serving import imported
+from src.experiment.bank.serving import imported
 from src.experiment.study import run_study
 from src.spec import ModelSpec
 from tests.bank_place import SHORT, bank, classifying_study, pictures_study, run_of, train

@@ -14,7 +14,7 @@ from src.benchmarks.found import Found, Goal, Table
 from src.benchmarks.machine import describe_machine
 from src.benchmarks.request import Request
 from src.benchmarks.scale_records import peak_bytes, report_scale
-from src.experiment.plan import plan_packs
+from src.experiment.packing.plan import plan_packs
 from src.experiment.resolve import resolve_cells
 from src.records import StudyPaths
 from src.spec import RunSpec, Settings

@@ -51,7 +51,7 @@ def report_scale(
 
 def measure_report(paths: StudyPaths) -> dict[str, float | int]:
     """Seconds and peak memory of a study's report, in this process."""
-    from src.experiment.console import print_table  # noqa: PLC0415 - its weight is part of what is measured
+    from src.experiment.display.console import print_table  # noqa: PLC0415 - its weight is part of what is measured
 
     start, used = time.perf_counter(), time.process_time()
     study = read_study(paths)

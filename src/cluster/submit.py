@@ -18,7 +18,7 @@ from submitit.core.utils import FailedJobError, FailedSubmissionError
 from src.cluster.submission import Payload, Submission, TaskFiles, new_folder, write_payload, write_submission
 from src.cluster.task import Task
 from src.errors import HarnessError, counted
-from src.experiment.plan import Pack, chunks, plan_packs, trains_alone
+from src.experiment.packing.plan import Pack, chunks, plan_packs, trains_alone
 from src.experiment.resolve import Cell
 from src.records import StudyPaths
 from src.records.text import one_line

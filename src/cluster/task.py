@@ -23,7 +23,7 @@ from src.cluster.alive import beating
 from src.cluster.queue import is_preempted, requeue
 from src.cluster.submission import Payload, TaskFiles, read_payload
 from src.errors import HarnessError, InterruptedRunError, WriteError
-from src.experiment.isolation import Losses, isolate
+from src.experiment.processes.isolation import Losses, isolate
 from src.records import StudyPaths, write_bytes_atomic
 
 ASKING = (signal.SIGUSR2, signal.SIGTERM)

@@ -12,7 +12,7 @@ from omegaconf import DictConfig
 
 from src.config.convert import Values, resolved, to_settings, to_spec
 from src.errors import BadCellsError, ConfigError, HarnessError, InterruptedRunError
-from src.experiment.isolation import NO_LOSSES, Losses, isolate
+from src.experiment.processes.isolation import NO_LOSSES, Losses, isolate
 from src.records import StudyPaths
 from src.spec import RunSpec, Settings
 

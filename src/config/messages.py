@@ -13,7 +13,7 @@ from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBase
 
 from src.config.words import allowed_type, hint_of, names_beside
 from src.errors import ConfigError, HarnessError, InterruptedRunError, brief, hide_secrets
-from src.experiment.signals import INTERRUPTED
+from src.experiment.processes.signals import INTERRUPTED
 
 FULL_ERROR = "HYDRA_FULL_ERROR"
 FOLDERS = "Results go to output_dir, what is fetched to cache_dir; both must be folders that can be written."

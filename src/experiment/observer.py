@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from src.experiment.display.steps import StepFiles
 from src.experiment.resolve import Cell
 from src.experiment.session import Session
-from src.experiment.steps import StepFiles
 from src.models.adapted import AdaptedModel
 from src.records import RunPaths, append_row
 from src.spec import slug

@@ -7,14 +7,14 @@ from collections.abc import Sequence
 
 from src.errors import InterruptedRunError, counted
 from src.experiment.artifacts import disk_bytes, save_generations, save_lane
+from src.experiment.display.steps import forget_step
 from src.experiment.environment import peak_memory, reset_peak_memory
 from src.experiment.observer import Member, PackObserver
 from src.experiment.outcome import describe_lane, summarise
-from src.experiment.plan import common_step
+from src.experiment.packing.plan import common_step
+from src.experiment.packing.slots import Slots
 from src.experiment.resolve import Cell
 from src.experiment.session import Session
-from src.experiment.slots import Slots
-from src.experiment.steps import forget_step
 from src.models.adapted import AdaptedModel
 from src.models.score import Result
 from src.records import Status, keep_rows, remove_folder, write_record

@@ -7,13 +7,13 @@ import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 
+from src.experiment.display.steps import forget_step
 from src.experiment.halving import Race, has_reached, is_paused, judge
 from src.experiment.outcome import summarise
-from src.experiment.plan import share_groups
+from src.experiment.packing.plan import share_groups
+from src.experiment.packing.slots import Slots, in_turn
 from src.experiment.resolve import Cell
 from src.experiment.session import Session
-from src.experiment.slots import Slots, in_turn
-from src.experiment.steps import forget_step
 from src.records import Elimination, find_record, read_record, remove_folder, write_record
 from src.training.checkpoint import drop_unfinished, find_steps
 

@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from src.comparison.method import method_of
-from src.experiment.console import Progress
+from src.experiment.display.console import Progress
 from src.experiment.environment import describe_environment
-from src.experiment.pack_size import PackSizes
+from src.experiment.packing.pack_size import PackSizes
+from src.experiment.processes.sharing import Shared
 from src.experiment.resolve import Cell
 from src.experiment.resources import Resources
-from src.experiment.sharing import Shared
 from src.records import RunPaths, RunRecord, StudyPaths, read_rows, write_json_atomic
 from src.spec import Settings, to_dict
 from src.tracking import LoggedRow, RunInfo, RunTracker, Tracker

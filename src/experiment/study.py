@@ -13,13 +13,13 @@ from pathlib import Path
 from src.comparison import StudyTable
 from src.data import TaskData
 from src.errors import BadCellsError, ConfigError, HarnessError, counted
-from src.experiment.console import configure_logging, print_table
+from src.experiment.display.console import configure_logging, print_table
 from src.experiment.halving import plan_races
-from src.experiment.isolation import NO_LOSSES, Losses
+from src.experiment.processes.isolation import NO_LOSSES, Losses
+from src.experiment.processes.sharing import ended_since, stamps
 from src.experiment.resolve import Cell, resolve_cells
 from src.experiment.resources import Resources
 from src.experiment.session import score_of
-from src.experiment.sharing import ended_since, stamps
 from src.experiment.work import Prepared, work_on
 from src.records import (
     Claims,

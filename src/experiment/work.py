@@ -11,22 +11,22 @@ from contextlib import closing
 from dataclasses import dataclass
 
 from src.errors import InterruptedRunError, WriteError
-from src.experiment.console import make_progress
+from src.experiment.display.console import make_progress
+from src.experiment.display.steps import forget_step
 from src.experiment.halving import Race
-from src.experiment.isolation import KilledError, Losses
-from src.experiment.memory import DoesNotFitError, is_out_of_memory, release_memory
 from src.experiment.outcome import describe_failure
 from src.experiment.pack import run_pack
-from src.experiment.pack_size import PackSizes
-from src.experiment.plan import Pack, chunks
+from src.experiment.packing.memory import DoesNotFitError, is_out_of_memory, release_memory
+from src.experiment.packing.pack_size import PackSizes
+from src.experiment.packing.plan import Pack, chunks
+from src.experiment.packing.slots import Slots
+from src.experiment.processes.isolation import KilledError, Losses
+from src.experiment.processes.sharing import Shared
+from src.experiment.processes.signals import stop_on_signals
 from src.experiment.race import run_race
 from src.experiment.resolve import Cell
 from src.experiment.resources import Resources
 from src.experiment.session import Session
-from src.experiment.sharing import Shared
-from src.experiment.signals import stop_on_signals
-from src.experiment.slots import Slots
-from src.experiment.steps import forget_step
 from src.records import StudyPaths, write_record
 from src.spec import Settings
 from src.tracking import make_tracker

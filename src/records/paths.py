@@ -82,7 +82,7 @@ class RunPaths:
 
     @property
     def progress(self) -> Path:
-        """Steps taken and steps in all, for whoever watches (src/experiment/steps.py)."""
+        """Steps taken and steps in all, for whoever watches (src/experiment/display/steps.py)."""
         return self.root / "progress.json"
 
     @property

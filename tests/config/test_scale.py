@@ -13,7 +13,7 @@ from src.benchmarks.scale import NUM_COMBINATIONS, PACK_SIZE, axes, plan_scale
 from src.config import to_settings, to_spec
 from src.config.cells import check_cells
 from src.config.compose import compose_config, compose_sweep
-from src.experiment.plan import plan_packs, share_key
+from src.experiment.packing.plan import plan_packs, share_key
 from src.experiment.resolve import resolve_cell, resolve_cells
 from src.records import StudyPaths
 from tests.experiment.workplace import Workplace, build

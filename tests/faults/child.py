@@ -18,7 +18,7 @@ import src.reporting.frames
 import src.reporting.html  # noqa: F401
 from src import train
 from src.errors import HarnessError
-from src.experiment.signals import end_on_signals
+from src.experiment.processes.signals import end_on_signals
 from src.experiment.study import StudyOutcome, run_part, run_study
 from src.spec import RunSpec, Settings
 

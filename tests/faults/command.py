@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 
-from src.experiment.signals import APART_S
+from src.experiment.processes.signals import APART_S
 from src.records import RunPaths, StudyPaths
 from tests.experiment.workplace import Workplace, record_of
 from tests.faults.child import Child, nothing, start_command

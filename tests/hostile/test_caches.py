@@ -12,7 +12,7 @@ from safetensors.torch import save
 
 from src.data.task_cache import _digest, read_task, write_task
 from src.data.token_cache import digest, read_tokens, write_tokens
-from src.experiment.pack_table import PackTable, read_table, write_table
+from src.experiment.packing.pack_table import PackTable, read_table, write_table
 from src.tracking.summary import read_ids
 from src.training.checkpoint import find_steps, load_lane, read_roster, save_lanes
 from tests.hostile.payloads import BROKEN_SAFETENSORS, pickled

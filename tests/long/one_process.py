@@ -50,7 +50,7 @@ def sweep(place: Workplace, output: Path, num_cells: int, tracking: str, leak: s
     """Train so many cells, in packs of 8."""
     probe = Probe(leak)
     specs = [place.spec("qv", 1 + seed % 4, seed=seed) for seed in range(num_cells)]
-    logger = logging.getLogger("src.experiment.progress")
+    logger = logging.getLogger("src.experiment.display.progress")
     logger.addHandler(probe)
     backend = TrackingSpec("none") if tracking == "none" else TrackingSpec(mode="offline")
     try:

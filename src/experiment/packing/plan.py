@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from src.errors import HarnessError
-from src.experiment.pack_table import PackTable, divide
+from src.experiment.packing.pack_table import PackTable, divide
 from src.experiment.resolve import Cell
 from src.records import StudyPaths
 from src.spec import TEXT_KINDS

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from src.experiment.pack_table import (
+from src.experiment.packing.pack_table import (
     SIZES,
     Measured,
     PackTable,

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from src.experiment.console import configure_logging
-from src.experiment.progress import NullProgress, PlainProgress, Progress, RichProgress, make_progress
+from src.experiment.display.console import configure_logging
+from src.experiment.display.progress import NullProgress, PlainProgress, Progress, RichProgress, make_progress
 from tests.experiment.terminal import open_terminal
 
 

@@ -1,7 +1,7 @@
 """Progress of a study: bars on a terminal, log lines everywhere.
 
-Log lines go to the logger ``src``; src/experiment/console.py decides where they appear. The experiment talks to a
-`Progress` and never asks whether there is a terminal.
+Log lines go to the logger ``src``; console.py decides where they appear. The experiment talks to a `Progress` and never
+asks whether there is a terminal.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from rich.progress import BarColumn, ProgressColumn, TaskID, TextColumn
 from rich.progress import Progress as Bars
 from rich.table import Column
 
-from src.experiment.meter import Clock, Meter
+from src.experiment.display.meter import Clock, Meter
 from src.records.text import duration, one_line, show
 
 LINE_EVERY_S = 10.0

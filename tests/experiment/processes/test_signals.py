@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from src.experiment.signals import INTERRUPTED, stop_on_signals
+from src.experiment.processes.signals import INTERRUPTED, stop_on_signals
 
 BOTH = (signal.SIGINT, signal.SIGTERM)
 
@@ -113,7 +113,7 @@ def test_sigusr2_is_left_alone_where_nobody_listens() -> None:
 
 TWICE = """
 import os, signal
-from src.experiment.signals import end_on_signals
+from src.experiment.processes.signals import end_on_signals
 end_on_signals()
 write, left = os.write, [1]
 def interrupted(handle, text):
@@ -129,6 +129,6 @@ import asks
 
 def test_a_second_signal_while_the_first_ends_an_import_says_nothing_more(tmp_path: Path) -> None:
     (tmp_path / "asks.py").write_text("import signal\nsignal.raise_signal(signal.SIGTERM)\n")
-    env = os.environ | {"PYTHONPATH": f"{Path(__file__).resolve().parents[2]}{os.pathsep}{tmp_path}"}
+    env = os.environ | {"PYTHONPATH": f"{Path(__file__).resolve().parents[3]}{os.pathsep}{tmp_path}"}
     done = subprocess.run([sys.executable, "-c", TWICE], env=env, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (130, f"{INTERRUPTED}\n")

@@ -12,13 +12,13 @@ import torch
 
 from src.adapters.lora_linear import LoraLinear
 from src.errors import InterruptedRunError
-from src.experiment import measure_packs as measure_module
-from src.experiment import pack_size
-from src.experiment.measure_packs import measure_packs
-from src.experiment.memory import is_out_of_memory
-from src.experiment.pack_size import PackSizes, describe_packs, row_padding
-from src.experiment.pack_table import Measured, PackTable, read_table, write_table
-from src.experiment.progress import NullProgress
+from src.experiment.display.progress import NullProgress
+from src.experiment.packing import measure_packs as measure_module
+from src.experiment.packing import pack_size
+from src.experiment.packing.measure_packs import measure_packs
+from src.experiment.packing.memory import is_out_of_memory
+from src.experiment.packing.pack_size import PackSizes, describe_packs, row_padding
+from src.experiment.packing.pack_table import Measured, PackTable, read_table, write_table
 from src.experiment.resolve import Cell, resolve_cells
 from src.experiment.resources import Resources
 from src.experiment.study import run_study

@@ -9,7 +9,7 @@ import pytest
 
 from src.comparison import StudyTable, find_all, no_examples
 from src.errors import WriteError
-from src.experiment.console import configure_logging, print_table
+from src.experiment.display.console import configure_logging, print_table
 from src.records import RunRecord, Skipped, StudyPaths
 from src.reporting import answer
 from tests.experiment.terminal import open_terminal

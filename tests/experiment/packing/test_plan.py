@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from src.experiment.pack_table import Measured, PackTable
-from src.experiment.plan import FixedSize, Pack, PackSize, common_step, plan_packs, share_key
+from src.experiment.packing.pack_table import Measured, PackTable
+from src.experiment.packing.plan import FixedSize, Pack, PackSize, common_step, plan_packs, share_key
 from src.experiment.resolve import Cell, resolve_cells
 from src.records import StudyPaths
 from tests.experiment.workplace import Workplace, build

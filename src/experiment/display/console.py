@@ -19,7 +19,7 @@ from rich.text import Text
 from src.comparison import StudyTable, Table
 from src.comparison.table import Column
 from src.errors import hide_secrets
-from src.experiment.progress import NullProgress, Progress, is_interactive, make_progress
+from src.experiment.display.progress import NullProgress, Progress, is_interactive, make_progress
 from src.records import StudyPaths
 from src.records.atomic import cannot_write
 from src.records.text import one_line, show

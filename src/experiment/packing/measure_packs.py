@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from src.data import TaskData, collate, evaluation_batches
-from src.experiment.memory import Growth, is_out_of_memory, release_memory
-from src.experiment.pack_table import Measured, PackTable, predict_bytes, still_rises
+from src.experiment.packing.memory import Growth, is_out_of_memory, release_memory
+from src.experiment.packing.pack_table import Measured, PackTable, predict_bytes, still_rises
 from src.experiment.resolve import Cell
 from src.models.adapted import AdaptedModel
 from src.models.hardware import wait

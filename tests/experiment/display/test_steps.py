@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from src.experiment.steps import EVERY_S, SHARE, StepFiles, forget_step
+from src.experiment.display.steps import EVERY_S, SHARE, StepFiles, forget_step
 
 
 class Clock:

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from src.experiment.meter import Meter
+from src.experiment.display.meter import Meter
 
 
 class Clock:

@@ -13,12 +13,12 @@ import torch
 
 from src.comparison.method import method_of
 from src.errors import InterruptedRunError
+from src.experiment.display.progress import Progress
 from src.experiment.environment import describe_environment, peak_memory
-from src.experiment.measure_packs import LANE_STEPS, measure_packs
-from src.experiment.memory import release_memory
-from src.experiment.pack_table import FORMAT, SHARE, USUAL, PackTable, read_table, sizes_to_measure, write_table
-from src.experiment.plan import PackSize, in_order, share_key, trains
-from src.experiment.progress import Progress
+from src.experiment.packing.measure_packs import LANE_STEPS, measure_packs
+from src.experiment.packing.memory import release_memory
+from src.experiment.packing.pack_table import FORMAT, SHARE, USUAL, PackTable, read_table, sizes_to_measure, write_table
+from src.experiment.packing.plan import PackSize, in_order, share_key, trains
 from src.experiment.resolve import Cell
 from src.experiment.resources import Resources
 from src.models.memory import free_bytes

@@ -18,10 +18,10 @@ from src.errors import InterruptedRunError
 from src.experiment import pack as pack_module
 from src.experiment import study as study_module
 from src.experiment.observer import PackObserver
-from src.experiment.plan import FixedSize, plan_packs
+from src.experiment.packing.plan import FixedSize, plan_packs
+from src.experiment.packing.slots import in_turn
+from src.experiment.processes.sharing import Alone
 from src.experiment.resolve import resolve_cells
-from src.experiment.sharing import Alone
-from src.experiment.slots import in_turn
 from src.experiment.study import run_study
 from src.records import RunPaths, StudyPaths
 from src.spec import HalvingSpec, RunSpec

@@ -7,9 +7,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from src.errors import HarnessError
-from src.experiment.plan import Pack, Sizes, common_step, plan_packs
+from src.experiment.packing.plan import Pack, Sizes, common_step, plan_packs
+from src.experiment.processes.sharing import Alone
 from src.experiment.resolve import Cell
-from src.experiment.sharing import Alone
 from src.records import StudyPaths
 from src.training.checkpoint import read_roster
 

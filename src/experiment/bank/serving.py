@@ -10,8 +10,8 @@ from typing import Any, Literal
 
 from src.comparison import Table, build_tables, choose
 from src.errors import ConfigError, HarnessError
+from src.experiment.bank.served import Resident, Served
 from src.experiment.resources import Resources
-from src.experiment.served import Resident, Served
 from src.models.bank import AdapterBank, read_head, saved_pooling
 from src.models.bank.agreement import check_answers, mixture
 from src.models.bank.costs import base_bytes, checkpoint_bytes, time_passes, time_switches

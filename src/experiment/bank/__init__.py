@@ -1,0 +1,1 @@
+"""Many adapters served over one base, and what it costs."""

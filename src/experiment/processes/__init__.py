@@ -1,0 +1,1 @@
+"""The processes of a study: children that may be killed, others that run the same study, signals to stop."""
