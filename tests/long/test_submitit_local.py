@@ -38,7 +38,9 @@ def watch(process: subprocess.Popen[str], output: Path) -> dict[int, Held]:
 
 
 @pytest.mark.slow
-def test_what_starts_many_jobs_stays_flat(tmp_path: Path, record_property: Callable[[str, object], None]) -> None:
+def test_what_starts_many_jobs_stays_flat(
+    tmp_path: Path, record_testsuite_property: Callable[[str, object], None]
+) -> None:
     place, output = build(tmp_path), tmp_path / "outputs"
     command = [
         sys.executable, "-m", "src.train", "-m", "hydra/launcher=submitit_local",
@@ -53,5 +55,5 @@ def test_what_starts_many_jobs_stays_flat(tmp_path: Path, record_property: Calla
     assert len(list(output.glob("many/runs/*/record.json"))) == JOBS
     after = [seen[count] for count in sorted(seen) if count >= WARM]
     for name, slope in slopes(after, warm=0).items():
-        record_property(name, slope)
+        record_testsuite_property(name, slope)
     assert growing(after, warm=0) == {}
