@@ -53,20 +53,27 @@ class JobLauncher(Launcher):
 
         return returns(job_overrides, run_as_jobs(cells, start))
 
+    @property
+    def _name(self) -> str:
+        return str(self.config.hydra.runtime.choices.get("hydra/launcher"))
+
     def _batches(self, places: Sequence[int]) -> Iterator[tuple[int, Sequence[int]]]:
-        most = self.most or self._room() or len(places)
+        local = self._name == "submitit_local"
+        most = self._share_cores() if local else self.most or len(places)
         for first in range(0, len(places), most):
             yield first, places[first : first + most]
 
-    def _room(self) -> int | None:
-        """Jobs that this machine's cores are enough for, where the jobs run on it side by side."""
-        if self.config.hydra.runtime.choices.get("hydra/launcher") != "submitit_local":
-            return None
-        return max(len(os.sched_getaffinity(0)) // (self.config.hydra.launcher.cpus_per_task or 1), 1)
+    def _share_cores(self) -> int:
+        """Part this machine's cores among jobs that run on it side by side; how many of them at a time."""
+        cores, cpus = len(os.sched_getaffinity(0)), self.config.hydra.launcher.cpus_per_task
+        most = self.most or max(cores // (cpus or 1), 1)
+        # Torch would take all cores in each of them.
+        os.environ.setdefault("OMP_NUM_THREADS", str(cpus or max(cores // most, 1)))
+        return most
 
     def _run(self, overrides: Sequence[Sequence[str]], first: int) -> list[str | None]:
         """Run jobs to the end of the last one; what went wrong in each."""
-        if not str(self.config.hydra.runtime.choices.get("hydra/launcher")).startswith("submitit"):
+        if not self._name.startswith("submitit"):
             return [_cause(job) for job in self.launcher.launch(overrides, first)]
         # It takes a quarter of a second, which launchers that do without it need not spend.
         from src.cluster.jobs import result_of, submitted  # noqa: PLC0415

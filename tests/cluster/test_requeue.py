@@ -38,7 +38,7 @@ def preempt(cluster: Cluster, *more: str) -> str:
     with cluster.start(*MIDDLE, *more) as command:
         cluster.wait_for_training()
         cluster.slurm.occupy()
-        _, told = command.communicate(timeout=200)
+        _, told = command.communicate(timeout=600)
         assert command.returncode == 0, told + cluster.log
         (submission,) = cluster.submissions
         assert cluster.slurm.facts(submission["job"])["Restarts"] == "1"
@@ -63,7 +63,7 @@ def test_a_task_that_is_asked_while_it_loads_goes_back(cluster: Cluster, tmp_pat
         wait_until(lambda: any(cluster.study.slurm.glob("*/*.alive")), 60)
         (submission,) = cluster.submissions
         cluster.slurm.call("scancel", "--signal=USR2", submission["job"])
-        _, told = command.communicate(timeout=200)
+        _, told = command.communicate(timeout=600)
         assert command.returncode == 0, told + cluster.log
     assert cluster.slurm.facts(submission["job"])["Restarts"] == "1"
     assert "goes back into the queue" in cluster.log

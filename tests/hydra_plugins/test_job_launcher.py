@@ -50,25 +50,28 @@ def launcher(name: str, most: int | None, cpus: int | None = None) -> Any:
 
 
 @pytest.mark.parametrize(
-    ("name", "most", "cpus", "sizes"),
+    ("name", "most", "cpus", "sizes", "threads"),
     [
-        ("basic", None, None, [5]),
-        ("basic", 2, None, [2, 2, 1]),
-        ("submitit_slurm", None, None, [5]),
-        ("submitit_local", None, None, [4, 1]),
-        ("submitit_local", None, 2, [2, 2, 1]),
-        ("submitit_local", None, 9, [1, 1, 1, 1, 1]),
-        ("submitit_local", 3, 9, [3, 2]),
+        ("basic", None, None, [5], None),
+        ("basic", 2, None, [2, 2, 1], None),
+        ("submitit_slurm", None, None, [5], None),
+        ("submitit_local", None, None, [4, 1], "1"),
+        ("submitit_local", None, 2, [2, 2, 1], "2"),
+        ("submitit_local", None, 9, [1, 1, 1, 1, 1], "9"),
+        ("submitit_local", 3, 9, [3, 2], "9"),
+        ("submitit_local", 2, None, [2, 2, 1], "2"),
     ],
 )
-def test_jobs_start_in_batches(
-    monkeypatch: pytest.MonkeyPatch, name: str, most: int | None, cpus: int | None, sizes: list[int]
+def test_jobs_start_in_batches(  # noqa: PLR0917
+    monkeypatch: pytest.MonkeyPatch, name: str, most: int | None, cpus: int | None, sizes: list[int], threads: str
 ) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(4)))
+    monkeypatch.setattr(os, "environ", {})
     batches = list(launcher(name, most, cpus)._batches(range(10, 15)))
     assert [len(batch) for _, batch in batches] == sizes
     assert [place for _, batch in batches for place in batch] == list(range(10, 15))
     assert [first for first, _ in batches] == [sum(sizes[:i]) for i in range(len(sizes))]
+    assert os.environ.get("OMP_NUM_THREADS") == threads
 
 
 def test_only_what_is_pending_is_launched_and_failures_come_by_place(monkeypatch: pytest.MonkeyPatch) -> None:
