@@ -61,10 +61,8 @@ class ConfigError(HarnessError):
     def __init__(self, key: str, value: object, allowed: str) -> None:
         self.key, self.value, self.allowed = key, value, allowed
         keys = key.split(", ")
-        if len(keys) == 1:
-            said = f"{key} is {_shown(value)}"
-        else:
-            assert isinstance(value, tuple)
+        said = f"{key} is {_shown(value)}"
+        if isinstance(value, tuple) and len(keys) == len(value) > 1:
             said = f"{' and '.join(keys)} are {' and '.join(map(_shown, value))}"
         super().__init__(f"{said}; allowed: {allowed}.")
 
@@ -86,14 +84,24 @@ class BadCellsError(HarnessError):
 
     def __init__(self, problems: Sequence[tuple[str, ConfigError]], num_cells: int) -> None:
         self.problems, self.num_cells = tuple(problems), num_cells
-        lines = [f"  {name}: {error}" for name, error in problems[: self.most_shown]]
-        if len(problems) > self.most_shown:
-            lines.append(f"  ... and {len(problems) - self.most_shown} more")
+        names: dict[str, list[str]] = {}
+        for name, error in problems:
+            names.setdefault(str(error), []).append(name)
+        lines = [f"  {_named(cells, num_cells)}: {said}" for said, cells in list(names.items())[: self.most_shown]]
+        if len(names) > self.most_shown:
+            lines.append(f"  ... and {sum(map(len, list(names.values())[self.most_shown :]))} more")
         heading = f"Nothing was started: {len(problems)} of {num_cells} cells cannot be run."
         super().__init__("\n".join([heading, *lines]))
 
     def __reduce__(self) -> tuple[type[BadCellsError], tuple[tuple[tuple[str, ConfigError], ...], int]]:
         return type(self), (self.problems, self.num_cells)
+
+
+def _named(cells: Sequence[str], num_cells: int) -> str:
+    """Cells that share a problem."""
+    if len(cells) == 1:
+        return cells[0]
+    return "all cells" if len(cells) == num_cells else f"{len(cells)} cells, such as {cells[0]}"
 
 
 class WriteError(HarnessError):

@@ -47,11 +47,19 @@ def test_a_missing_value_is_called_nothing() -> None:
 
 @pytest.mark.parametrize("num", [1, 20, 21, 400])
 def test_bad_cells_are_named_up_to_a_number_that_can_be_read(num: int) -> None:
-    error = BadCellsError([(f"cell{i}", RANK) for i in range(num)], 500)
+    problems = [ConfigError("lora.rank", -i, "1 and more") for i in range(num)]
+    error = BadCellsError([(f"cell{i}", problem) for i, problem in enumerate(problems)], 500)
     heading, *lines = str(error).splitlines()
     assert heading == f"Nothing was started: {num} of 500 cells cannot be run."
-    assert lines[0] == f"  cell0: {RANK}"
+    assert lines[0] == f"  cell0: {problems[0]}"
     assert len(lines) == min(num, 20) + (num > 20)
     assert len(error.problems) == num
     if num > 20:
         assert lines[-1] == f"  ... and {num - 20} more"
+
+
+def test_cells_that_share_a_problem_share_a_line() -> None:
+    both = BadCellsError([("a", RANK), ("b", RANK)], 2)
+    assert str(both).splitlines()[1:] == [f"  all cells: {RANK}"]
+    some = BadCellsError([("a", RANK), ("b", ConfigError("seed", -1, "0")), ("c", RANK)], 4)
+    assert str(some).splitlines()[1:] == [f"  2 cells, such as a: {RANK}", "  b: seed is -1; allowed: 0."]

@@ -67,7 +67,7 @@ def test_an_unknown_study_is_one_sentence_and_the_others_are_reported(
 
 def test_no_study_at_all(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(tmp_path / "outputs", "a") == 1
-    said = f"No study 'a' in {tmp_path / 'outputs'}; there is none. Another folder takes --output-dir <folder>.\n"
+    said = f"No study 'a' in {tmp_path / 'outputs'}; no other either. Another folder takes --output-dir <folder>.\n"
     assert capsys.readouterr().err == said
 
 

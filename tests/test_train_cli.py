@@ -34,11 +34,8 @@ def test_bad_cells_stop_a_sweep_before_it_starts(tmp_path: Path) -> None:
         "Nothing was started: 3 of 4 cells cannot be run.",
         "  lora.rank=0 lora.targets=qv: lora.rank is 0; allowed: a whole number of at least 1, at most the matrix's "
         "smaller side.",
-        *(
-            f"  lora.rank={rank} lora.targets=xq: lora.targets is 'xq'; allowed: letters of qkvougd in any order, "
-            "each once (qv, qkvo), or one of none, attn, mlp, all."
-            for rank in (0, 8)
-        ),
+        "  2 cells, such as lora.rank=0 lora.targets=xq: lora.targets is 'xq'; allowed: letters of qkvougd in any "
+        "order, each once (qv, qkvo), or one of none, attn, mlp, all.",
     ]
     assert [path.name for path in tmp_path.iterdir()] == [".hydra"]
 
@@ -64,7 +61,7 @@ def test_a_sweep_file_sweeps_by_itself_and_gives_way_to_the_command_line(tmp_pat
     result = train("+sweep=grid", "lora.rank=0", f"output_dir={tmp_path}")
     assert result.returncode == 2
     assert "2 of 2 cells" in result.stderr
-    assert "lora.targets=qkvo: lora.rank is 0" in result.stderr
+    assert "2 of 2 cells cannot be run.\n  all cells: lora.rank is 0" in result.stderr
 
 
 def test_traceback_on_request_only(tmp_path: Path) -> None:
@@ -147,7 +144,8 @@ def test_cells_that_do_not_fit_their_model_stop_all_studies(tmp_path: Path) -> N
     )
     assert result.returncode == 2
     assert records(tmp_path) == []
-    assert result.stderr.count("lora.rank is 999; allowed: 1 to 384") == 2
+    assert "2 cells, such as 16, " in result.stderr
+    assert result.stderr.count("lora.rank is 999; allowed: 1 to 384") == 1
 
 
 @pytest.mark.assets

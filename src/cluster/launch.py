@@ -12,8 +12,9 @@ from src.cluster.submission import Submission, read_submissions
 from src.cluster.submit import plan_tasks, require_slurm, submit
 from src.cluster.watch import wait_for
 from src.errors import HarnessError, InterruptedRunError, counted
+from src.experiment.elsewhere import command_on, finish_study, plan_studies
 from src.experiment.resolve import Cell
-from src.experiment.study import Prepared, StudyOutcome, finish_study, plan_studies
+from src.experiment.study import Prepared, StudyOutcome
 from src.spec import RunSpec, Settings
 
 logger = logging.getLogger(__name__)
@@ -93,7 +94,7 @@ def _wait(waiting: Sequence[_Submitted]) -> None:
         wait_for(submissions)
     except KeyboardInterrupt as error:
         jobs = " ".join(str(submission.job) for submission in submissions)
-        follow = " and ".join(f"`{_command('status', one.prepared.settings)}`" for one in waiting)
+        follow = " and ".join(f"`{command_on(one.prepared.settings, 'status')}`" for one in waiting)
         raise InterruptedRunError(
             f"Left; SLURM job {jobs} goes on without this command. {follow} shows how it stands, `scancel {jobs}` ends "
             "it, and the same command waits for it again."
@@ -112,11 +113,6 @@ def _end(one: _Submitted | HarnessError) -> Ending:
 def _say_goodbye(submission: Submission, settings: Settings) -> None:
     cells, tasks = counted(len(submission.task_of), "cell"), counted(len(submission.tasks), "task")
     print(
-        f"SLURM job {submission.job} has {cells} in {tasks}: `{_command('status', settings)}` shows how they "
-        f"stand, and `{_command('report', settings)}` reports what has ended."
+        f"SLURM job {submission.job} has {cells} in {tasks}: `{command_on(settings, 'status')}` shows how they "
+        f"stand, and `{command_on(settings, 'report')}` reports what has ended."
     )
-
-
-def _command(name: str, settings: Settings) -> str:
-    folder = "" if settings.output_dir == "outputs" else f" --output-dir {settings.output_dir}"
-    return f"python -m src.{name} {settings.study}{folder}"

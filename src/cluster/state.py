@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -17,7 +17,7 @@ from src.cluster.alive import read_life
 from src.cluster.queue import Entry, read_facts
 from src.cluster.submission import Submission
 from src.errors import counted
-from src.records import Claims, Holder, RunPaths, StudyPaths, read_plan
+from src.records import LAUNCHER, Claims, Holder, RunPaths, StudyPaths, read_plan
 from src.records.text import one_line
 
 State = Literal["running", "queued", "done", "failed", "diverged", "lost", "interrupted", "not started", "unknown"]
@@ -98,13 +98,14 @@ class StudyView:
             submissions: of this study, the oldest first; of a cell in several of them the newest counts.
             queue: what squeue says of their jobs; None where it does not answer.
         """
-        holders = Claims(self.paths).others()
+        claims = Claims(self.paths)
+        holders, left = claims.others(), claims.left()
         tasks = [[_look(submission, i, queue) for i in range(len(submission.tasks))] for submission in submissions]
         states = []
         for run_id in self._run_ids(submissions):
             own = [(s, tasks[n][s.task_of[run_id]]) for n, s in enumerate(submissions) if run_id in s.task_of]
             submission, task = own[-1] if own else (None, None)
-            states.append(self._cell(run_id, submission, task, holders))
+            states.append(self._cell(run_id, submission, task, holders, left))
         return states
 
     def _run_ids(self, submissions: Sequence[Submission]) -> list[str]:
@@ -116,7 +117,12 @@ class StudyView:
         return list(dict.fromkeys([*read_plan(self.paths), *submitted, *folders]))
 
     def _cell(
-        self, run_id: str, submission: Submission | None, task: _Task | None, holders: Mapping[str, Holder]
+        self,
+        run_id: str,
+        submission: Submission | None,
+        task: _Task | None,
+        holders: Mapping[str, Holder],
+        left: Collection[str],
     ) -> CellState:
         run, holder = self.paths.run(run_id), holders.get(run_id)
         record = self._record(run_id, run.record)
@@ -133,7 +139,7 @@ class StudyView:
         if task is not None and task.state not in OVER:
             state: State = "unknown" if task.state == "unknown" else "queued"
             return CellState(run_id, state, task.detail)
-        return _left(run_id, run, record, task, holders)
+        return _left(run_id, run, record, task, _comes(run_id, holders, left))
 
     def _record(self, run_id: str, path: Path) -> _Record | None:
         try:
@@ -158,15 +164,20 @@ def headline(name: str, states: Sequence[CellState]) -> str:
     return ", ".join([f"{name}: {numbers['done']} of {counted(len(states), 'cell')} done", *others])
 
 
-def _left(
-    run_id: str, run: RunPaths, record: _Record | None, task: _Task | None, holders: Mapping[str, Holder]
-) -> CellState:
+def _comes(run_id: str, holders: Mapping[str, Holder], left: Collection[str]) -> bool:
+    """Whether some process will come to a cell that nobody has: one that goes on to others, or one that starts jobs."""
+    if any(holder.goes_on for name, holder in holders.items() if not name.startswith(".")):
+        return True
+    return LAUNCHER in holders and run_id not in left
+
+
+def _left(run_id: str, run: RunPaths, record: _Record | None, task: _Task | None, comes: bool) -> CellState:
     """A cell that nobody has, and without a record that says how it ended."""
     if task is not None and (record is None or task.state == "killed"):
         return CellState(run_id, "lost", task.detail or f"SLURM {task.name} is gone, without a record")
     if record is not None:
         return CellState(run_id, "interrupted", (task.detail if task else "") or _step(run))
-    if holders:
+    if comes:
         return CellState(run_id, "queued")
     if run.root.exists():
         return CellState(run_id, "lost", ", ".join(filter(None, [_step(run), "its process is gone, without a record"])))
@@ -223,9 +234,10 @@ def _read_record(path: Path, changed: float) -> _Record:
 
 def _step(run: RunPaths) -> str:
     """``step 120 of 400``, as the run's process last said; else its last checkpoint; empty where there is none."""
+    steps = [path.name.removeprefix("step-") for path in run.checkpoints.glob("step-*")]
+    saved = max((int(step) for step in steps if step.isdecimal()), default=0)
     try:
         values = json.loads(run.progress.read_bytes())
-        return f"step {int(values['step'])} of {int(values['steps'])}"
+        return f"step {max(int(values['step']), saved)} of {int(values['steps'])}"
     except (OSError, ValueError, LookupError, TypeError):
-        steps = [step for folder in run.checkpoints.glob("step-*") if (step := folder.name[5:]).isdecimal()]
-        return f"checkpoint of step {max(map(int, steps))}" if steps else ""
+        return f"checkpoint of step {saved}" if saved else ""

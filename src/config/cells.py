@@ -183,8 +183,9 @@ def check_models(checked: Sequence[tuple[RunSpec, Settings]], studies: Studies) 
 def _failed_cells(num_failed: int, num_cells: int, settings: Settings) -> HarnessError:
     where = f"{settings.output_dir}/{settings.study}"
     if num_cells == 1:
-        return HarnessError(f"The run did not complete; the table above and its record under {where} say why.")
+        return HarnessError(f"The run did not complete; what is above, and its record under {where}, say why.")
     return HarnessError(
-        f"{num_failed} of {num_cells} cells of the study {settings.study} did not complete; the table above and their "
-        f"records under {where} say why. The same command runs failed cells again and skips complete and diverged ones."
+        f"{num_failed} of {num_cells} cells of the study {settings.study} did not complete; what is above, and their "
+        f"records under {where}, say why. The same command runs failed cells again, and skips complete and diverged "
+        "ones."
     )

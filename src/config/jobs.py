@@ -7,20 +7,22 @@ and writes its record; what came of all is reported once, from the records, when
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from src.config.cells import Cell, Studies, check_cells, check_models, gather, specs_of, studies_of
-from src.errors import ConfigError, HarnessError, counted
+from src.errors import ConfigError, HarnessError, InterruptedRunError, counted
 from src.spec import RunSpec, Settings
 
 if TYPE_CHECKING:
     from src.experiment.study import Prepared
 
 logger = logging.getLogger(__name__)
-# Runs the jobs of the cells at these places to their ends; gives what went wrong in them, by place.
-Start = Callable[[Sequence[int]], Mapping[int, str]]
+# Told the place of a cell whose job has ended, and what went wrong in it.
+Ended = Callable[[int, str | None], None]
+# Runs the jobs of the cells at these places to their ends, and tells each end.
+Start = Callable[[Sequence[int], Ended], None]
+Planned = Sequence["Prepared | HarnessError"]
 
 
 def run_as_jobs(cells: Sequence[Cell], start: Start) -> list[float | None]:
@@ -32,22 +34,25 @@ def run_as_jobs(cells: Sequence[Cell], start: Start) -> list[float | None]:
     Raises:
         ConfigError, BadCellsError: a cell is wrong; raised before anything starts.
         HarnessError: a cell or a study failed; raised after all others have finished.
+        BaseException: what `start` raises, a stop that was asked for above all; what has ended is reported before.
     """
     checked = check_cells(cells)
     _refuse_halving(checked)
     # Torch and transformers come with it: a wrong config should be told without waiting for them.
-    from src.experiment.study import finish_study, plan_studies  # noqa: PLC0415
+    from src.experiment.elsewhere import finish_study, plan_studies  # noqa: PLC0415
+    from src.experiment.study import report_so_far  # noqa: PLC0415
 
     studies = studies_of(checked)
     check_models(checked, studies)
     planned = plan_studies({settings: specs_of(checked, indices) for settings, indices in studies.items()})
-    records = _pending(studies, planned)
-    if records:
-        logger.info("Starting %s; `python -m src.status <study>` shows how they stand", counted(len(records), "job"))
-        for place, cause in start(list(records)).items():
-            if not records[place].exists():
-                logger.warning("%s: %s", cells[place].name or "The cell", cause)
-    endings = (study if isinstance(study, HarnessError) else finish_study(study) for study in planned)
+    try:
+        _run(studies, planned, start)
+    except BaseException:
+        for study in planned:
+            if not isinstance(study, HarnessError):
+                report_so_far(study.paths, study.settings)
+        raise
+    endings = [study if isinstance(study, HarnessError) else finish_study(study) for study in planned]
     return gather(checked, studies, endings, need_all=True)
 
 
@@ -60,11 +65,46 @@ def run_job(cell: Cell) -> float | None:
     Raises:
         ConfigError, HarnessError, InterruptedRunError: as `src.config.cells.run_cells`.
     """
-    checked = check_cells([cell])
+    ((spec, settings),) = check_cells([cell])
+    from src.experiment.processes.signals import heed_ctrl_c  # noqa: PLC0415
+
+    heed_ctrl_c()
     from src.experiment.study import run_part  # noqa: PLC0415
 
-    ((spec, settings),) = checked
-    return gather(checked, studies_of(checked), [run_part([spec], settings)], need_all=True)[0]
+    outcome = run_part([spec], settings)
+    if outcome.num_failed:
+        where = f"{settings.output_dir}/{settings.study}"
+        raise HarnessError(f"The cell did not complete; its record under {where} says why.")
+    return outcome.scores[0]
+
+
+def _run(studies: Studies, planned: Planned, start: Start) -> None:
+    """Run the jobs and tell their ends; what kept jobs from starting is told as well, and then ends them all.
+
+    Raises:
+        InterruptedRunError: a stop was requested.
+    """
+    from src.experiment.elsewhere import Ends, command_on, launching  # noqa: PLC0415
+
+    pending = _pending(studies, planned)
+    begun = [study for study in planned if not isinstance(study, HarnessError)]
+    if not pending:
+        return
+    follow = " and ".join(f"`{command_on(study.settings, 'status')}`" for study in begun)
+    logger.info("Starting %s; %s shows how they stand", counted(len(pending), "job"), follow)
+    ends = Ends(len(pending))
+
+    def ended(place: int, cause: str | None) -> None:
+        study, index = pending[place]
+        ends.tell(study.cells[index], study, cause)
+
+    try:
+        with launching(begun):
+            start(list(pending), ended)
+    except InterruptedRunError:
+        raise
+    except HarnessError as error:
+        logger.error("%s", error)
 
 
 def _refuse_halving(checked: Sequence[tuple[RunSpec, Settings]]) -> None:
@@ -74,15 +114,15 @@ def _refuse_halving(checked: Sequence[tuple[RunSpec, Settings]]) -> None:
             raise ConfigError("halving.eta", settings.halving.eta, allowed)
 
 
-def _pending(studies: Studies, planned: Sequence[Prepared | HarnessError]) -> dict[int, Path]:
-    """Places of the cells that are to run, each cell once, and where its record will lie."""
-    pending: dict[int, Path] = {}
-    for indices, study in zip(studies.values(), planned, strict=True):
+def _pending(studies: Studies, planned: Planned) -> dict[int, tuple[Prepared, int]]:
+    """Places of the cells that are to run, each cell once; with its study, and its place there."""
+    pending: dict[int, tuple[Prepared, int]] = {}
+    for places, study in zip(studies.values(), planned, strict=True):
         if isinstance(study, HarnessError):
             continue
         waiting = {cell.run_id for cell in study.pending}
-        for index, cell in zip(indices, study.cells, strict=True):
+        for index, (place, cell) in enumerate(zip(places, study.cells, strict=True)):
             if cell.run_id in waiting:
                 waiting.remove(cell.run_id)
-                pending[index] = study.paths.run(cell.run_id).record
+                pending[place] = study, index
     return dict(sorted(pending.items()))

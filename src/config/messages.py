@@ -68,7 +68,7 @@ def _paragraph(error: BaseException) -> str:
     if _is_composition_error(error):
         return _composition_error(error)
     if isinstance(error, OSError) and error.strerror:
-        return f"The system refused access to {brief(str(error.filename or 'a file'))}: {error.strerror}. {FOLDERS}"
+        return f"The system cannot use {brief(str(error.filename or 'a file'))}: {error.strerror}. {FOLDERS}"
     return f"{type(error).__name__}: {_flat(error)} This is not expected; {FULL_ERROR}=1 shows where it happened."
 
 

@@ -6,7 +6,7 @@ import csv
 import dataclasses
 import logging
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -76,14 +76,11 @@ def run_study(specs: Sequence[RunSpec], settings: Settings, losses: Losses = NO_
     try:
         work_on(prepared, losses)
     except BaseException:
-        try:
-            report_study(prepared.paths, settings)
-        except HarnessError as error:  # on a full disk, say; the first error is the one to be told
-            logger.warning("The report is not up to date: %s", error)
+        report_so_far(prepared.paths, settings)
         raise
     tables, sentences = report_study(prepared.paths, settings)
     if prepared.races:
-        _mirror(tables, sentences, prepared.paths, settings)
+        mirror(tables, sentences, prepared.paths, settings)
     return outcome(prepared)
 
 
@@ -93,7 +90,7 @@ def run_part(specs: Sequence[RunSpec], settings: Settings, losses: Losses = NO_L
     Raises:
         ConfigError, InterruptedRunError, HarnessError: as run_study.
     """
-    prepared = _check(specs, dataclasses.replace(settings, rerun=False), losses)
+    prepared = check_study(specs, dataclasses.replace(settings, rerun=False), losses)
     configure_logging(prepared.paths.log)
     _tidy(prepared, Claims(prepared.paths))
     work_on(prepared, losses)
@@ -109,10 +106,20 @@ def prepare_study(specs: Sequence[RunSpec], settings: Settings, losses: Losses =
     """
     if losses.happened:
         settings = dataclasses.replace(settings, rerun=False)
-    prepared = _check(specs, settings, losses)
+    prepared = check_study(specs, settings, losses)
+    begin_study(prepared)
+    return prepared
+
+
+def begin_study(prepared: Prepared) -> None:
+    """Forget what is to run again, and write down what is planned.
+
+    Raises:
+        HarnessError: the output folder cannot be written.
+    """
     paths, num_cells, claims = prepared.paths, len(prepared.unique), Claims(prepared.paths)
     configure_logging(paths.log)
-    if settings.rerun:
+    if prepared.settings.rerun:
         _forget(prepared.unique, paths, claims)
     _tidy(prepared, claims)
     # What another process has planned for the same study is not forgotten while it runs.
@@ -120,30 +127,6 @@ def prepare_study(specs: Sequence[RunSpec], settings: Settings, losses: Losses =
     write_plan(list(dict.fromkeys(planned)), paths)
     done = num_cells - len(prepared.pending)
     logger.info("Study %s: %s, %d done", paths.name, counted(num_cells, "cell"), done)
-    return prepared
-
-
-def plan_studies(studies: Mapping[Settings, Sequence[RunSpec]]) -> list[Prepared | HarnessError]:
-    """As `prepare_study`, for cells that other processes will train, maybe on other machines.
-
-    A study that cannot be prepared does not stop the others: its error stands in its place.
-
-    Raises:
-        ConfigError, BadCellsError: some cell does not fit its model or data; nothing was started.
-    """
-    return [_plan_study(specs, settings) for settings, specs in studies.items()]
-
-
-def _plan_study(specs: Sequence[RunSpec], settings: Settings) -> Prepared | HarnessError:
-    try:
-        # This machine may lack the GPU that the cells will have, and need not hold the base while it waits for them.
-        prepared = prepare_study(specs, dataclasses.replace(settings, device="cpu"))
-    except (ConfigError, BadCellsError):
-        raise
-    except HarnessError as error:
-        return error
-    resources = Resources("cpu", prepared.resources.cache_dir)
-    return dataclasses.replace(prepared, settings=settings, resources=resources)
 
 
 def report_study(paths: StudyPaths, settings: Settings) -> tuple[StudyTable, list[str]]:
@@ -157,17 +140,12 @@ def report_study(paths: StudyPaths, settings: Settings) -> tuple[StudyTable, lis
     return tables, sentences
 
 
-def finish_study(planned: Prepared) -> StudyOutcome | HarnessError:
-    """Report a study whose cells were trained elsewhere, on disk, on the terminal and in its mirror.
-
-    An error is given back, for callers that have other studies to finish.
-    """
+def report_so_far(paths: StudyPaths, settings: Settings) -> None:
+    """Report a study that an error ends, which is what is to be told then."""
     try:
-        tables, sentences = report_study(planned.paths, planned.settings)
-    except HarnessError as error:
-        return error
-    _mirror(tables, sentences, planned.paths, planned.settings)
-    return outcome(planned)
+        report_study(paths, settings)
+    except HarnessError as error:  # on a full disk, say
+        logger.warning("The report is not up to date: %s", error)
 
 
 def outcome(prepared: Prepared) -> StudyOutcome:
@@ -175,8 +153,14 @@ def outcome(prepared: Prepared) -> StudyOutcome:
     return StudyOutcome(tuple(find_record(prepared.paths.run(cell.run_id).record) for cell in prepared.cells))
 
 
-def _check(specs: Sequence[RunSpec], settings: Settings, losses: Losses) -> Prepared:
+def check_study(specs: Sequence[RunSpec], settings: Settings, losses: Losses = NO_LOSSES) -> Prepared:
+    """Check every cell against its model and its data, and see what is left to do; nothing of the study is changed.
+
+    Raises:
+        ConfigError, BadCellsError, HarnessError: as prepare_study.
+    """
     configure_logging(None)
+    _make_cache(Path(settings.cache_dir))
     settings = dataclasses.replace(settings, pack=1) if losses.cautious else settings
     resources = Resources(settings.device, Path(settings.cache_dir))
     paths = StudyPaths.of(settings.output_dir, settings.study)
@@ -234,6 +218,16 @@ def check_data(cells: Sequence[Cell], resources: Resources) -> None:
         resources.base(cells[0].spec)
 
 
+def _make_cache(folder: Path) -> None:
+    """Raises:
+    HarnessError: no such folder can be made; what looks into it would blame the data.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise HarnessError(f"Cannot make cache_dir, the folder {folder}: {error.strerror or error}.") from error
+
+
 def _check_metric(spec: RunSpec, data: TaskData) -> None:
     if spec.task.metric == "f1" and data.num_labels != 2:
         raise ConfigError(
@@ -272,7 +266,7 @@ def _tidy(prepared: Prepared, claims: Claims) -> None:
             claims.release(run.root.name)
 
 
-def _mirror(tables: StudyTable, sentences: list[str], paths: StudyPaths, settings: Settings) -> None:
+def mirror(tables: StudyTable, sentences: list[str], paths: StudyPaths, settings: Settings) -> None:
     """Send tables and figures to the study's summarising run, where there is more than one run to summarise."""
     if sum(len(table.ranked) + len(table.problems) for table in tables.tables) < 2:
         return

@@ -16,6 +16,7 @@ from omegaconf import DictConfig
 
 from hydra_plugins.job_launcher import JobLauncher
 from src.config.axes import check_axes
+from src.errors import ConfigError
 
 # The options of ``basic``.
 NODE = BasicSweeperConf(_target_="hydra_plugins.grid_sweeper.GridSweeper")
@@ -26,16 +27,26 @@ class GridSweeper(BasicSweeper):
     """All combinations of the values of all axes."""
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
-        """Part of Hydra's interface."""
+        """Part of Hydra's interface.
+
+        Raises:
+            ConfigError: a batch size that is none, or means nothing to the launcher.
+        """
         super().setup(hydra_context=hydra_context, task_function=task_function, config=config)
-        if not getattr(self.launcher, "checks_cells", False):
+        own = getattr(self.launcher, "checks_cells", False)
+        if self.max_batch_size is not None and (own or self.max_batch_size < 1):
+            allowed = (
+                "null, as these cells train in packs (key pack)" if own else "a whole number of at least 1, or null"
+            )
+            raise ConfigError("hydra.sweeper.max_batch_size", self.max_batch_size, allowed)
+        if not own:
             assert self.launcher is not None
             self.launcher = JobLauncher(self.launcher, self.max_batch_size)
             self.launcher.setup(hydra_context=hydra_context, task_function=task_function, config=config)
 
     @staticmethod
     def split_arguments(overrides: list[Override], max_batch_size: int | None) -> list[list[list[str]]]:
-        """All cells as one batch, of which the launcher makes its own.
+        """All cells as one batch; `JobLauncher` makes smaller ones of them when all are checked.
 
         Raises:
             ConfigError: as `check_axes`.

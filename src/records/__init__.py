@@ -3,7 +3,7 @@
 from src.records.analysis import AnalysisTable, read_analysis, write_analysis
 from src.records.atomic import atomic_path, write_bytes_atomic, write_json_atomic
 from src.records.atomic_folder import atomic_folder, remove_folder, remove_leftovers
-from src.records.claims import Claims, Holder
+from src.records.claims import LAUNCHER, Claims, Holder
 from src.records.metrics_log import append_row, keep_rows, read_rows
 from src.records.paths import RunPaths, StudyPaths
 from src.records.record import (
@@ -29,6 +29,7 @@ from src.records.study import Skipped, Study, find_study, list_studies, no_study
 
 __all__ = [
     "COUNTED",
+    "LAUNCHER",
     "MEMORY",
     "AnalysisTable",
     "Budget",

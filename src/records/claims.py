@@ -26,6 +26,8 @@ from src.records.paths import StudyPaths
 
 logger = logging.getLogger(__name__)
 
+# What a process claims that starts jobs for cells and trains none itself.
+LAUNCHER = ".launcher"
 _TAKEN = {errno.EWOULDBLOCK, errno.EACCES}
 # Who looks whether a claim is held locks it for a moment.
 TRIES, PAUSE_S = 4, 0.005
@@ -38,12 +40,19 @@ class Holder:
     Attributes:
         since: Unix time at which it took the claim, in seconds.
         job: its SLURM job, ``<array job>_<task>`` or ``<job>``; None outside of SLURM.
+        alone: whether it is a job of submitit_local, which trains one cell and no other.
     """
 
     host: str
     pid: int
     since: float
     job: str | None = None
+    alone: bool = False
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether it takes other cells of the study when it has done this one."""
+        return self.job is None and not self.alone
 
 
 class Claims:
@@ -100,6 +109,10 @@ class Claims:
         """What other processes hold now."""
         held = {path.name: self.holder(path.name) for path in self._written()}
         return {name: holder for name, holder in held.items() if holder is not None}
+
+    def left(self) -> set[str]:
+        """What a process held when it was killed, and nobody holds now."""
+        return {path.name for path in self._written() if self.holder(path.name) is None} - self._held.keys()
 
     def left_by(self, pid: int) -> set[str]:
         """Runs that a process of this machine was training when it was killed, and that nobody holds now."""
@@ -162,7 +175,8 @@ def _holder(path: Path) -> Holder | None:
         os.close(handle)
     values = _values(path)
     try:
-        return Holder(str(values["host"]), int(values["pid"]), float(values["since"]), values.get("job"))
+        alone = values.get("alone") is True
+        return Holder(str(values["host"]), int(values["pid"]), float(values["since"]), values.get("job"), alone)
     except (LookupError, TypeError, ValueError):  # it has taken the claim this instant
         return Holder("unknown", 0, time.time())
 
@@ -177,4 +191,5 @@ def _values(path: Path) -> dict[str, Any]:
 def _me() -> Holder:
     array, task = os.environ.get("SLURM_ARRAY_JOB_ID"), os.environ.get("SLURM_ARRAY_TASK_ID")
     job = f"{array}_{task}" if array and task else os.environ.get("SLURM_JOB_ID")
-    return Holder(socket.gethostname(), os.getpid(), time.time(), job)
+    alone = os.environ.get("SUBMITIT_EXECUTOR") == "local"
+    return Holder(socket.gethostname(), os.getpid(), time.time(), job, alone)

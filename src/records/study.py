@@ -98,6 +98,8 @@ def find_study(output_dir: Path, name: str, option: str = FOLDER) -> StudyPaths:
         HarnessError: there is none of this name; the message lists those there are.
     """
     if name not in list_studies(output_dir):
+        if StudyPaths.of(output_dir, name).plan.exists():
+            raise HarnessError(f"No run of {name!r} has begun; `python -m src.status {name}` shows what is planned.")
         raise no_study(output_dir, name, option)
     return StudyPaths.of(output_dir, name)
 
@@ -107,7 +109,7 @@ def no_study(output_dir: Path, name: str, option: str = FOLDER) -> HarnessError:
     if "=" in name:
         return HarnessError(f"{name!r} is not the name of a study; another output folder takes {option}.")
     known = list_studies(output_dir)
-    there = f"there are: {', '.join(known)}" if known else "there is none"
+    there = f"there are: {', '.join(known)}" if known else "no other either"
     return HarnessError(f"No study {brief(repr(name))} in {output_dir}; {there}. Another folder takes {option}.")
 
 

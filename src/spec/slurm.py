@@ -52,14 +52,20 @@ def slurm_checks(slurm: SlurmSpec) -> Iterator[Check]:
     """Key, value, whether it is allowed, and what is."""
     for name, least in (("gpus", 0), ("cpus", 1), ("time", 1), ("array_parallelism", 1), ("requeues", 0)):
         value = getattr(slurm, name)
-        yield f"slurm.{name}", value, value >= least, f"a whole number of at least {least}"
+        unit = " of minutes," if name == "time" else " of"
+        yield f"slurm.{name}", value, value >= least, f"a whole number{unit} at least {least}"
     cells = slurm.cells_per_task
     yield "slurm.cells_per_task", cells, cells >= 1, "a whole number of at least 1"
     enough = slurm.memory is None or (math.isfinite(slurm.memory) and slurm.memory > 0)
     yield "slurm.memory", slurm.memory, enough, "GB above 0, or null for the partition's default"
     most = slurm.time * SECONDS - 1
     in_time = LEAST_NOTICE_S <= slurm.notice <= most
-    yield "slurm.notice", slurm.notice, in_time, f"whole seconds from {LEAST_NOTICE_S} to {most}, within slurm.time"
+    yield (
+        "slurm.notice",
+        slurm.notice,
+        in_time,
+        f"whole seconds from {LEAST_NOTICE_S} to {most}, within slurm.time={slurm.time} (minutes)",
+    )
     for name in ("partition", "account"):
         value = getattr(slurm, name)
         yield f"slurm.{name}", value, value is None or _is_word(value), "a name as sbatch takes it, or null"

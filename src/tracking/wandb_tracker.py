@@ -37,7 +37,8 @@ def wandb_tracker(spec: TrackingSpec) -> Tracker:
         Exception: wandb cannot be set up.
     """
     mode = resolve_mode(spec.mode, connect())
-    LOG.info("W&B is %s, project %s", mode, spec.project)
+    later = "; send the runs later: `wandb sync <run folder>/wandb/offline-run-*`" if mode == "offline" else ""
+    LOG.info("W&B is %s, project %s%s", mode, spec.project, later)
     return NullTracker() if mode == "disabled" else WandbTracker(spec, mode)
 
 

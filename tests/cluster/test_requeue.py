@@ -97,6 +97,6 @@ def test_the_runs_mirror_goes_on(cluster: Cluster) -> None:
     """W&B's id of a run lies in its folder: a requeued task continues that run."""
     preempt(cluster, "tracking=wandb", "tracking.mode=offline")
     for run in cluster.runs:
-        own = list(run.root.glob("wandb/offline-run-*"))
-        assert len(own) == 2
-        assert {path.name.rpartition("-")[2] for path in own} == {read_record(run.record).tracking["id"]}
+        # The later part has all rows and takes the place of the earlier one.
+        (own,) = run.root.glob("wandb/offline-run-*")
+        assert own.name.rpartition("-")[2] == read_record(run.record).tracking["id"]

@@ -38,9 +38,9 @@ def test_a_single_bad_cell_speaks_for_itself() -> None:
 
 
 def test_a_long_list_of_bad_cells_is_cut() -> None:
-    bad = cell("optim.lr=0")
+    bad = [cell(f"optim.lr=-{i}") for i in range(BadCellsError.most_shown + 5)]
     with pytest.raises(BadCellsError) as caught:
-        check_cells([bad] * (BadCellsError.most_shown + 5))
+        check_cells(bad)
     lines = str(caught.value).splitlines()
     assert len(lines) == BadCellsError.most_shown + 2
     assert lines[-1] == "  ... and 5 more"

@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from src.cluster.state import StudyView
 from src.config.cells import Cell
 from src.config.compose import compose_config
-from src.config.jobs import run_as_jobs, run_job
-from src.errors import BadCellsError, ConfigError, HarnessError
+from src.config.jobs import Ended, run_as_jobs, run_job
+from src.errors import BadCellsError, ConfigError, HarnessError, InterruptedRunError
 from src.records import StudyPaths, read_plan
 from tests.experiment.workplace import Workplace, build, record_of, snapshot
 
@@ -44,17 +45,16 @@ class Jobs:
         self.cells, self.killed = cells, killed
         self.started: list[int] = []
 
-    def __call__(self, places: Sequence[int]) -> dict[int, str]:
-        causes = {}
+    def __call__(self, places: Sequence[int], ended: Ended) -> None:
         for place in places:
             self.started.append(place)
             try:
                 if place in self.killed:
                     raise HarnessError("nobody knows what has become of the job")
                 run_job(self.cells[place])
+                ended(place, None)
             except HarnessError as error:
-                causes[place] = str(error)
-        return causes
+                ended(place, str(error))
 
 
 def test_each_cell_runs_once_and_all_are_reported_together(cell: Make, tmp_path: Path) -> None:
@@ -76,12 +76,12 @@ def test_each_cell_runs_once_and_all_are_reported_together(cell: Make, tmp_path:
 def test_a_job_writes_no_report_and_leaves_the_plan(cell: Make, tmp_path: Path) -> None:
     cells, paths = [cell("lora.rank=1"), cell("lora.rank=2")], StudyPaths.of(tmp_path, "tiny")
 
-    def start(places: Sequence[int]) -> dict[int, str]:
+    def start(places: Sequence[int], ended: Ended) -> None:
         planned = read_plan(paths)
         run_job(cells[places[0]])
         assert not paths.report.exists()
         assert read_plan(paths) == planned
-        return {}
+        assert [state.state for state in StudyView(paths).cells([], {})] == ["done", "queued"]
 
     with pytest.raises(HarnessError, match="1 of 2 cells"):
         run_as_jobs(cells, start)
@@ -99,8 +99,65 @@ def test_jobs_that_fail_leave_the_others_and_those_without_a_record_are_told(
         "diverged",
     ]
     said = capsys.readouterr().err
-    assert "lora.rank=1: nobody knows what has become of the job" in said
-    assert "lora.rank=3: " not in said
+    assert "qv-r1-" in said and ": nobody knows what has become of the job\n" in said
+    assert [line.split(": ")[1] for line in said.splitlines() if line.endswith("/3)")] == [
+        "not complete (1/3)",
+        "completed, validation " + said.split("completed, validation ")[1].split(" ")[0] + " (2/3)",
+        "diverged (3/3)",
+    ]
+
+
+def test_an_old_record_hides_no_new_cause(
+    cell: Make, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cells, paths = [cell("lora.rank=1")], StudyPaths.of(tmp_path, "tiny")
+    with monkeypatch.context() as patch, pytest.raises(HarnessError):
+        patch.setattr("src.experiment.work.run_pack", None)
+        run_as_jobs(cells, Jobs(cells))
+    (run,) = paths.runs.iterdir()
+    assert record_of(paths.run(run.name))["status"] == "failed"
+    capsys.readouterr()
+    with pytest.raises(HarnessError):
+        run_as_jobs(cells, Jobs(cells, killed=[0]))
+    assert "nobody knows what has become of the job" in capsys.readouterr().err
+
+
+def test_two_studies_are_checked_before_one_forgets_anything(cell: Make, tmp_path: Path) -> None:
+    good = [cell("lora.rank=1"), cell("lora.rank=1", "study=other")]
+    run_as_jobs(good, Jobs(good))
+    before = snapshot(tmp_path / "tiny")
+    wrong = [cell("lora.rank=1", "rerun=true"), cell("lora.rank=1", "study=other", "rerun=true", "task.metric=f1")]
+    with pytest.raises(ConfigError, match=r"task\.metric is 'f1'"):
+        run_as_jobs(wrong, Jobs(wrong))
+    assert snapshot(tmp_path / "tiny") == before
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), InterruptedRunError("Stopped")])
+def test_a_stop_is_passed_on_when_all_is_reported(cell: Make, tmp_path: Path, error: BaseException) -> None:
+    cells = [cell("lora.rank=1"), cell("lora.rank=2")]
+
+    def start(places: Sequence[int], ended: Ended) -> None:
+        run_job(cells[places[0]])
+        raise error
+
+    with pytest.raises(type(error)):
+        run_as_jobs(cells, start)
+    assert "qv" in StudyPaths.of(tmp_path, "tiny").table_markdown.read_text()
+
+
+def test_what_cannot_be_submitted_leaves_what_has_ended(
+    cell: Make, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cells = [cell("lora.rank=1"), cell("lora.rank=2")]
+
+    def start(places: Sequence[int], ended: Ended) -> None:
+        run_job(cells[places[0]])
+        raise HarnessError("sbatch is away")
+
+    with pytest.raises(HarnessError, match="1 of 2 cells"):
+        run_as_jobs(cells, start)
+    assert "sbatch is away" in capsys.readouterr().err
+    assert StudyPaths.of(tmp_path, "tiny").page.exists()
 
 
 def test_rerun_forgets_once_and_not_again_in_the_jobs(cell: Make, tmp_path: Path) -> None:

@@ -51,12 +51,12 @@ def test_wrong_compositions_are_told_in_one_line_and_exit_with_2(override: str, 
         (
             PermissionError(13, "Permission denied", "out/x"),
             1,
-            f"The system refused access to out/x: Permission denied. {FOLDERS}",
+            f"The system cannot use out/x: Permission denied. {FOLDERS}",
         ),
         (
             OSError(28, "No space left on device"),
             1,
-            f"The system refused access to a file: No space left on device. {FOLDERS}",
+            f"The system cannot use a file: No space left on device. {FOLDERS}",
         ),
     ],
 )

@@ -8,7 +8,7 @@ import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
-from src.errors import InterruptedRunError
+from src.errors import InterruptedRunError, counted
 from src.experiment.resolve import Cell
 from src.records import Claims, StudyPaths, find_record
 
@@ -72,8 +72,7 @@ class Shared(Alone):
     def settled(self, cell: Cell) -> bool:
         """Whether a record has been written since this process began, and says how the cell ended."""
         if cell.run_id not in self._settled:
-            changed = _stamp(cell, self._paths) != self._seen.get(cell.run_id)
-            self._settled |= {cell.run_id} if changed and _has_ended(cell, self._paths) else set()
+            self._settled |= {cell.run_id} if has_newly_ended(cell, self._paths, self._seen) else set()
         return cell.run_id in self._settled
 
     def free(self, cells: Sequence[Cell]) -> list[Cell]:
@@ -90,9 +89,9 @@ class Shared(Alone):
         while not self.free(cells):
             if not self._waited:
                 self._waited = True
-                some = next(iter(self._claims.others().values()), None)
-                who = f" (process {some.pid} on {some.host})" if some else ""
-                logger.warning("The last %d cells are being trained elsewhere%s; waiting for them", len(cells), who)
+                some = next((held for name, held in self._claims.others().items() if not name.startswith(".")), None)
+                who = f"process {some.pid} on {some.host}" if some else "another process"
+                logger.warning("Waiting for the last %s, which %s has", counted(len(cells), "cell"), who)
             self._pause()
 
     @contextmanager
@@ -131,6 +130,11 @@ class Shared(Alone):
 def stamps(cells: Sequence[Cell], paths: StudyPaths) -> dict[str, int | None]:
     """By run id, when each cell's record was written, None without one; to tell whether it is written again."""
     return {cell.run_id: _stamp(cell, paths) for cell in cells}
+
+
+def has_newly_ended(cell: Cell, paths: StudyPaths, seen: Mapping[str, int | None]) -> bool:
+    """Whether a record has been written since `stamps` were taken, and says how the cell ended."""
+    return _stamp(cell, paths) != seen.get(cell.run_id) and _has_ended(cell, paths)
 
 
 def ended_since(cell: Cell, paths: StudyPaths, since: float | None) -> bool:

@@ -82,6 +82,12 @@ def stop_on_signals(apart_s: float = APART_S) -> Iterator[threading.Event]:
             signal.raise_signal(signal.SIGUSR2)
 
 
+def heed_ctrl_c() -> None:
+    """For a job whose starter had it ignore Ctrl-C, which a terminal sends to all of them (src/cluster/jobs.py)."""
+    if os.environ.get("SUBMITIT_EXECUTOR") == "local":
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 def _loads_code(frame: FrameType | None) -> bool:
     """Whether a module is being imported, or the program's own is still at its imports."""
     if frame is not None and frame.f_code.co_name == "<module>":
