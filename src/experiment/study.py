@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import dataclasses
 import logging
-import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ from src.data import TaskData
 from src.errors import BadCellsError, ConfigError, HarnessError, counted
 from src.experiment.display.console import configure_logging, print_table
 from src.experiment.halving import plan_races
+from src.experiment.leftovers import forget, tidy
 from src.experiment.processes.isolation import NO_LOSSES, Losses
 from src.experiment.processes.sharing import ended_since, stamps
 from src.experiment.resolve import Cell, resolve_cells
@@ -28,8 +28,6 @@ from src.records import (
     find_record,
     read_plan,
     read_study,
-    remove_folder,
-    remove_leftovers,
     write_plan,
 )
 from src.reporting import write_report
@@ -92,7 +90,7 @@ def run_part(specs: Sequence[RunSpec], settings: Settings, losses: Losses = NO_L
     """
     prepared = check_study(specs, dataclasses.replace(settings, rerun=False), losses)
     configure_logging(prepared.paths.log)
-    _tidy(prepared, Claims(prepared.paths))
+    tidy(_not_pending(prepared), prepared.paths, Claims(prepared.paths))
     work_on(prepared, losses)
     return outcome(prepared)
 
@@ -120,8 +118,8 @@ def begin_study(prepared: Prepared) -> None:
     paths, num_cells, claims = prepared.paths, len(prepared.unique), Claims(prepared.paths)
     configure_logging(paths.log)
     if prepared.settings.rerun:
-        _forget(prepared.unique, paths, claims)
-    _tidy(prepared, claims)
+        forget(prepared.unique, paths, claims)
+    tidy(_not_pending(prepared), paths, claims)
     # What another process has planned for the same study is not forgotten while it runs.
     planned = [*(cell.run_id for cell in prepared.unique), *(read_plan(paths) if claims.others() else ())]
     write_plan(list(dict.fromkeys(planned)), paths)
@@ -151,6 +149,11 @@ def report_so_far(paths: StudyPaths, settings: Settings) -> None:
 def outcome(prepared: Prepared) -> StudyOutcome:
     """What has become of the cells, as their records say now."""
     return StudyOutcome(tuple(find_record(prepared.paths.run(cell.run_id).record) for cell in prepared.cells))
+
+
+def _not_pending(prepared: Prepared) -> list[Cell]:
+    pending = {cell.run_id for cell in prepared.pending}
+    return [cell for cell in prepared.unique if cell.run_id not in pending]
 
 
 def check_study(specs: Sequence[RunSpec], settings: Settings, losses: Losses = NO_LOSSES) -> Prepared:
@@ -233,37 +236,6 @@ def _check_metric(spec: RunSpec, data: TaskData) -> None:
         raise ConfigError(
             "task.metric", "f1", f"macro_f1 or accuracy: f1 is for two classes, here are {data.num_labels}"
         )
-
-
-def _forget(cells: Sequence[Cell], paths: StudyPaths, claims: Claims) -> None:
-    """Remove what earlier runs of these cells left, the record first, so that nothing half-removed looks complete.
-
-    What another process is training stays.
-    """
-    for cell in cells:
-        run = paths.run(cell.run_id)
-        if not claims.take(cell.run_id, to_train=False):
-            continue
-        try:
-            run.record.unlink(missing_ok=True)
-            remove_folder(run.root)
-            if run.root.exists():
-                shutil.rmtree(run.root)  # says why it cannot be removed
-        except OSError as error:
-            raise HarnessError(f"Cannot remove {run.root} to run it again: {error.strerror or error}.") from error
-        finally:
-            claims.release(cell.run_id)
-
-
-def _tidy(prepared: Prepared, claims: Claims) -> None:
-    """Remove what a kill left of runs that had just ended, or were being forgotten; nothing else would."""
-    pending = {cell.run_id for cell in prepared.pending}
-    remove_leftovers(prepared.paths.runs)
-    for run in (prepared.paths.run(cell.run_id) for cell in prepared.unique if cell.run_id not in pending):
-        if (run.checkpoints.exists() or any(run.root.glob(".*.tmp"))) and claims.take(run.root.name, to_train=False):
-            remove_folder(run.checkpoints)
-            remove_leftovers(run.root)
-            claims.release(run.root.name)
 
 
 def mirror(tables: StudyTable, sentences: list[str], paths: StudyPaths, settings: Settings) -> None:
