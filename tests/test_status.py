@@ -14,7 +14,7 @@ import pytest
 
 from src.cluster.state import StudyView
 from src.cluster.submission import write_submission
-from src.records import Claims, StudyPaths, write_plan
+from src.records import LAUNCHER, Claims, StudyPaths, write_plan
 from src.status import main
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -136,3 +136,35 @@ def test_it_starts_without_torch(study: StudyPaths) -> None:
     assert "json" in imported
     heavy = {"torch", "transformers", "numpy", "pandas", "hydra", "omegaconf", "submitit", "wandb"}
     assert imported.isdisjoint(heavy)
+
+
+def test_jobs_of_a_launcher_are_queued_while_it_lives_and_lost_when_they_are_killed(
+    study: StudyPaths, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_plan(["killed", "mine", "waits"], study)
+    study.run("killed").root.mkdir(parents=True)
+    launcher, job = Claims(study), Claims(study)
+    launcher.take(LAUNCHER, to_train=False)
+    assert [cell.state for cell in StudyView(study).cells([], {})] == ["queued"] * 3
+    monkeypatch.setenv("SUBMITIT_EXECUTOR", "local")
+    job.take("mine")
+    # As its process would leave it.
+    (study.claims / "killed").write_text('{"host": "here", "pid": 1, "since": 0.0, "to_train": true}')
+    assert [cell.state for cell in StudyView(study).cells([], {})] == ["lost", "running", "queued"]
+    launcher.close()
+    assert [cell.state for cell in StudyView(study).cells([], {})] == ["lost", "running", "not started"]
+    # A process that trains one cell after the other comes to all of them.
+    monkeypatch.delenv("SUBMITIT_EXECUTOR")
+    job.close()
+    job.take("mine")
+    assert [cell.state for cell in StudyView(study).cells([], {})] == ["queued", "running", "queued"]
+
+
+def test_the_step_is_that_from_which_a_cell_goes_on(study: StudyPaths) -> None:
+    run = study.run("a")
+    (run.checkpoints / "step-00000900").mkdir(parents=True)
+    assert [cell.detail for cell in StudyView(study).cells([], {})] == [
+        "checkpoint of step 900, its process is gone, without a record"
+    ]
+    run.progress.write_text('{"step": 757, "steps": 3000}')
+    assert StudyView(study).cells([], {})[0].detail.startswith("step 900 of 3000, ")

@@ -24,6 +24,8 @@ from src.errors import HarnessError, brief
 from src.records.text import one_line
 
 Job = submitit.Job[Any]
+# What submitit raises in place of a job's result.
+OF_A_JOB = (FailedJobError, UncompletedJobError)
 # Seconds between two questions to squeue, and for which it may be silent before its jobs are given up.
 ASK_S, SILENCE_S = 20, 600
 POLL_S = 0.5
@@ -109,11 +111,11 @@ def result_of(job: Job) -> Any:
     """Wait for a job; what it returned, or in its place an error that says what became of it."""
     try:
         return job.result()
-    except UncompletedJobError:
-        return HarnessError(f"job {job.job_id} ended without a result ({job.state}); its log: {job.paths.stderr}")
     except FailedJobError as error:
         last = str(error).strip(" -\n").splitlines()[-1]
         return HarnessError(f"job {job.job_id} failed: {brief(last)}; its log: {job.paths.stderr}")
+    except UncompletedJobError:
+        return HarnessError(f"job {job.job_id} ended without a result ({job.state}); its log: {job.paths.stderr}")
     except Exception as error:
         return error
 
