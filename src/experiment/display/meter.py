@@ -55,7 +55,9 @@ class Meter:
 
     @property
     def study_left_s(self) -> float | None:
-        """Cells count for the part of their steps that is done."""
+        """Cells count for the part of their steps that is done; the last pack's time is the study's."""
+        if self.lanes and self._ended_before + self.lanes >= self.total_cells - self.skipped:
+            return self.pack_left_s
         span = self.total_steps - self.first_step
         share = (self.step - self.first_step) / span if span > 0 else 0.0
         done = max(float(self.ended), self._ended_before + self.lanes * share)

@@ -98,3 +98,13 @@ def test_a_cell_that_takes_a_free_place_makes_the_pack_longer(clock: Clock) -> N
     meter.ended += 1
     assert meter.pack_left_s == pytest.approx(40)
     assert 25 < meter.study_left_s < 60
+
+
+def test_the_last_pack_is_all_that_is_left_of_the_study(clock: Clock) -> None:
+    meter = Meter(clock)
+    meter.begin_study(4, skipped=2)
+    clock.now += 300  # in which data were loaded
+    meter.begin_pack(2, 100, 40, 0)
+    clock.now += 10
+    meter.advance(10, tokens=1)
+    assert meter.study_left_s == meter.pack_left_s == pytest.approx(90)
