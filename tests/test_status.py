@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -144,12 +145,16 @@ def test_jobs_of_a_launcher_are_queued_while_it_lives_and_lost_when_they_are_kil
     write_plan(["killed", "mine", "waits"], study)
     study.run("killed").root.mkdir(parents=True)
     launcher, job = Claims(study), Claims(study)
-    launcher.take(LAUNCHER, to_train=False)
+    # As processes leave them that are killed: one before the launcher began ...
+    (study.claims).mkdir()
+    left = '{"host": "here", "pid": 1, "since": %s, "to_train": true}'
+    (study.claims / "killed").write_text(left % 1.0)
+    launcher.take(f"{LAUNCHER}here-1", to_train=False)
     assert [cell.state for cell in StudyView(study).cells([], {})] == ["queued"] * 3
     monkeypatch.setenv("SUBMITIT_EXECUTOR", "local")
     job.take("mine")
-    # As its process would leave it.
-    (study.claims / "killed").write_text('{"host": "here", "pid": 1, "since": 0.0, "to_train": true}')
+    # ... and one that it has started.
+    (study.claims / "killed").write_text(left % (time.time() + 1))
     assert [cell.state for cell in StudyView(study).cells([], {})] == ["lost", "running", "queued"]
     launcher.close()
     assert [cell.state for cell in StudyView(study).cells([], {})] == ["lost", "running", "not started"]

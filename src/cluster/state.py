@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import time
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -122,7 +122,7 @@ class StudyView:
         submission: Submission | None,
         task: _Task | None,
         holders: Mapping[str, Holder],
-        left: Collection[str],
+        left: Mapping[str, float],
     ) -> CellState:
         run, holder = self.paths.run(run_id), holders.get(run_id)
         record = self._record(run_id, run.record)
@@ -164,11 +164,15 @@ def headline(name: str, states: Sequence[CellState]) -> str:
     return ", ".join([f"{name}: {numbers['done']} of {counted(len(states), 'cell')} done", *others])
 
 
-def _comes(run_id: str, holders: Mapping[str, Holder], left: Collection[str]) -> bool:
-    """Whether some process will come to a cell that nobody has: one that goes on to others, or one that starts jobs."""
+def _comes(run_id: str, holders: Mapping[str, Holder], left: Mapping[str, float]) -> bool:
+    """Whether some process will come to a cell that nobody has: one that goes on to others, or one that starts jobs.
+
+    Whoever starts jobs starts one for each cell; a job that has begun since then and was killed is lost.
+    """
     if any(holder.goes_on for name, holder in holders.items() if not name.startswith(".")):
         return True
-    return LAUNCHER in holders and run_id not in left
+    launchers = [holder.since for name, holder in holders.items() if name.startswith(LAUNCHER)]
+    return bool(launchers) and left.get(run_id, 0.0) < max(launchers)
 
 
 def _left(run_id: str, run: RunPaths, record: _Record | None, task: _Task | None, comes: bool) -> CellState:

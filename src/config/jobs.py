@@ -67,10 +67,10 @@ def run_job(cell: Cell) -> float | None:
     """
     ((spec, settings),) = check_cells([cell])
     from src.experiment.processes.signals import heed_ctrl_c  # noqa: PLC0415
-
-    heed_ctrl_c()
     from src.experiment.study import run_part  # noqa: PLC0415
 
+    # Not during the imports, which may swallow what it raises.
+    heed_ctrl_c()
     outcome = run_part([spec], settings)
     if outcome.num_failed:
         where = f"{settings.output_dir}/{settings.study}"
@@ -84,12 +84,14 @@ def _run(studies: Studies, planned: Planned, start: Start) -> None:
     Raises:
         InterruptedRunError: a stop was requested.
     """
+    from src.experiment.display.console import tell_all  # noqa: PLC0415
     from src.experiment.elsewhere import Ends, command_on, launching  # noqa: PLC0415
 
     pending = _pending(studies, planned)
     begun = [study for study in planned if not isinstance(study, HarnessError)]
     if not pending:
         return
+    tell_all()
     follow = " and ".join(f"`{command_on(study.settings, 'status')}`" for study in begun)
     logger.info("Starting %s; %s shows how they stand", counted(len(pending), "job"), follow)
     ends = Ends(len(pending))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import os
+import socket
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
@@ -57,9 +59,10 @@ def command_on(settings: Settings, name: str) -> str:
 def launching(planned: Sequence[Prepared]) -> Iterator[None]:
     """While jobs are being started for cells of these studies, `src.status` calls those queued that nobody has."""
     claims = [Claims(study.paths) for study in planned]
-    for claim in claims:
-        claim.take(LAUNCHER, to_train=False)
+    name = f"{LAUNCHER}{socket.gethostname()}-{os.getpid()}"
     try:
+        for claim in claims:
+            claim.take(name, to_train=False)
         yield
     finally:
         for claim in claims:

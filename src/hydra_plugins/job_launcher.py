@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 
 from hydra.core.utils import JobReturn, JobStatus, setup_globals
 from hydra.plugins.launcher import Launcher
@@ -76,15 +76,16 @@ class JobLauncher(Launcher):
                 ended(place, job)
             return
         # It takes a quarter of a second, which launchers that do without it need not spend.
-        from src.cluster.jobs import OF_A_JOB, stop, submitted  # noqa: PLC0415
+        from src.cluster.jobs import stop, submitted  # noqa: PLC0415
 
         with submitted(ended) as there, self._share(len(jobs)):
             try:
-                # What a job came to has been told when the launcher gives it back, or raises it.
-                with suppress(*OF_A_JOB):
-                    self.launcher.launch(jobs, first)
+                self.launcher.launch(jobs, first)
             except KeyboardInterrupt as error:
                 raise InterruptedRunError(stop(there) or STOPPED) from error
+            except BaseException:
+                stop(there)
+                raise
 
     @contextmanager
     def _share(self, jobs: int) -> Iterator[None]:

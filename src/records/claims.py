@@ -26,8 +26,8 @@ from src.records.paths import StudyPaths
 
 logger = logging.getLogger(__name__)
 
-# What a process claims that starts jobs for cells and trains none itself.
-LAUNCHER = ".launcher"
+# How the claims begin of processes that start jobs for cells and train none themselves.
+LAUNCHER = ".launcher-"
 _TAKEN = {errno.EWOULDBLOCK, errno.EACCES}
 # Who looks whether a claim is held locks it for a moment.
 TRIES, PAUSE_S = 4, 0.005
@@ -110,9 +110,11 @@ class Claims:
         held = {path.name: self.holder(path.name) for path in self._written()}
         return {name: holder for name, holder in held.items() if holder is not None}
 
-    def left(self) -> set[str]:
-        """What a process held when it was killed, and nobody holds now."""
-        return {path.name for path in self._written() if self.holder(path.name) is None} - self._held.keys()
+    def left(self) -> dict[str, float]:
+        """What a process held when it was killed, and nobody holds now: since when it did (Unix time, seconds)."""
+        names = [path.name for path in self._written() if path.name not in self._held]
+        values = {name: _values(self._folder / name).get("since") for name in names if self.holder(name) is None}
+        return {name: since for name, since in values.items() if isinstance(since, float)}
 
     def left_by(self, pid: int) -> set[str]:
         """Runs that a process of this machine was training when it was killed, and that nobody holds now."""

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from submitit.core.utils import FailedJobError, UncompletedJobError
+import submitit
 
 from src.cluster import jobs
 from src.cluster.jobs import SILENCE_S, QueueWatcher, result_of, stop
@@ -47,22 +49,20 @@ def test_a_squeue_that_does_not_answer_is_waited_for_a_while(monkeypatch: pytest
     assert watcher.is_done("7_0", mode="cache")
 
 
-def job(result: Any) -> Any:
-    def give() -> Any:
-        if isinstance(result, Exception):
-            raise result
-        return result
-
-    return SimpleNamespace(result=give, job_id="12_0", state="gone", paths=SimpleNamespace(stderr="/log"))
+def raise_it() -> None:
+    raise ValueError("the real cause")
 
 
-def test_what_a_job_came_to_is_a_result_or_says_what_happened() -> None:
-    assert result_of(job(3)) == 3
-    lost = result_of(job(UncompletedJobError("Job 12_0 has not produced any output\n" * 9)))
-    assert str(lost) == "job 12_0 ended without a result (gone); its log: /log"
-    trace = "Job (task=0) failed during processing with trace:\n-----\nTraceback\n  line\nValueError: why\n\n-----\n"
-    assert str(result_of(job(FailedJobError(trace)))) == "job 12_0 failed: ValueError: why; its log: /log"
-    assert isinstance(result_of(job(EOFError())), EOFError)
+def test_what_a_job_came_to_is_a_result_or_says_what_happened(tmp_path: Path) -> None:
+    executor = submitit.LocalExecutor(tmp_path)
+    good, bad, gone = executor.submit(max, 3, 2), executor.submit(raise_it), executor.submit(os._exit, 3)
+    for job in (good, bad, gone):
+        job.wait()
+    assert result_of(good) == 3
+    assert str(result_of(bad)) == f"job {bad.job_id} failed: ValueError: the real cause; its log: {bad.paths.stderr}"
+    assert str(result_of(gone)) == f"job {gone.job_id} ended without a result; its log: {gone.paths.stderr}"
+    bad.paths.result_pickle.write_bytes(b"no pickle")
+    assert "left a result that cannot be read" in str(result_of(bad))
 
 
 def test_jobs_of_slurm_go_on_and_are_named() -> None:

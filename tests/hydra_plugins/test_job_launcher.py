@@ -128,27 +128,35 @@ def test_a_job_that_is_killed_leaves_the_others_and_one_table(tmp_path: Path) ->
     )
     assert result.returncode == 1
     assert "Starting 3 jobs" in result.stderr
-    assert re.search(r"-s0-\w+: job \d+ ended without a result \(\w+\); its log: \S+_log.err\n", result.stderr)
+    assert re.search(r"-s0-\w+: job \d+ ended without a result; its log: \S+_log.err\n", result.stderr)
     assert f"1 of 3 cells of the study {STUDY} did not complete" in result.stderr
     assert "Traceback" not in result.stderr
     assert result.stdout.count("Best by validation accuracy") == 1
     assert {seed: record["status"] for seed, record in records(output).items()} == {1: "completed", 2: "completed"}
 
 
-def test_jobs_end_with_the_command_that_started_them(tmp_path: Path) -> None:
+@pytest.mark.parametrize("moment", ["training", "starting"])
+def test_jobs_end_with_the_command_that_started_them(tmp_path: Path, moment: str) -> None:
     place, output = build(tmp_path), tmp_path / "out"
     long = ("trainer.max_steps=100000", "trainer.eval_every=100000", "trainer.checkpoint_every=1000000")
     command = [sys.executable, "-m", "src.train", *arguments(place, output, 1, "hydra/launcher=submitit_local", *long)]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    with subprocess.Popen(command, cwd=ROOT, env=environment, **pipes) as process:
+    with subprocess.Popen(command, cwd=ROOT, env=environment, start_new_session=True, **pipes) as process:
         paths = StudyPaths.of(output, STUDY)
-        wait_until(lambda: any(paths.runs.glob("*/progress.json")), 120)
-        process.send_signal(signal.SIGTERM)
+        if moment == "training":
+            wait_until(lambda: any(paths.runs.glob("*/progress.json")), 120)
+            process.send_signal(signal.SIGTERM)
+        else:  # Ctrl-C comes to the controllers of the jobs as well
+            wait_until(lambda: any(output.rglob("*_submitted.pkl")), 120)
+            os.killpg(process.pid, signal.SIGINT)
         _, said = process.communicate(timeout=120)
     assert process.returncode == 130
     assert said.splitlines()[-1] == job_launcher.STOPPED
-    assert records(output)[0]["status"] == "interrupted"
-    assert len(list(paths.runs.glob("*/checkpoints/step-*"))) == 1
+    assert "Traceback" not in said
+    assert [record["status"] for record in records(output).values()] == ["interrupted"] * (moment == "training")
+    assert len(list(paths.runs.glob("*/checkpoints/step-*"))) == (moment == "training")
     assert Claims(paths).others() == {}
+    left = [path for path in Path("/proc").glob("[0-9]*/cmdline") if str(output).encode() in path.read_bytes()]
+    assert left == []
     assert paths.page.exists()

@@ -96,6 +96,13 @@ def configure_logging(study_log: Path | None) -> None:
     logger.propagate = False
 
 
+def tell_all() -> None:
+    """Send every line of the logger ``src`` to the console as well, where no bars take over the terminal."""
+    for handler in logging.getLogger("src").handlers:
+        if isinstance(handler, _StandardError):
+            handler.setLevel(logging.INFO)
+
+
 def _file_handler(study_log: Path) -> _StudyLog:
     file = _open_log(study_log)
     file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))

@@ -82,10 +82,28 @@ def stop_on_signals(apart_s: float = APART_S) -> Iterator[threading.Event]:
             signal.raise_signal(signal.SIGUSR2)
 
 
+@contextmanager
+def hold_signals() -> Iterator[None]:
+    """SIGINT and SIGTERM come when the block is over; processes that it starts are deaf to Ctrl-C until they heed it.
+
+    A terminal sends Ctrl-C to all of them at once.
+    """
+    came: list[int] = []
+    former = {number: signal.signal(number, lambda number, _: came.append(number)) for number in BOTH}
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+        for number, handler in former.items():
+            signal.signal(number, handler)
+    if came:
+        signal.raise_signal(came[0])
+
+
 def heed_ctrl_c() -> None:
-    """For a job whose starter had it ignore Ctrl-C, which a terminal sends to all of them (src/cluster/jobs.py)."""
-    if os.environ.get("SUBMITIT_EXECUTOR") == "local":
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+    """End the deafness that a process has from `hold_signals` in the one that started it."""
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
 
 
 def _loads_code(frame: FrameType | None) -> bool:
