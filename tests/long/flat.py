@@ -45,9 +45,14 @@ def slopes(seen: Sequence[Held], warm: int = WARM) -> dict[str, float]:
     }
 
 
-def growing(seen: Sequence[Held], warm: int = WARM) -> dict[str, float]:
-    """What grows by more than MOST for each cell, and by how much; empty where all is flat."""
-    return {name: slope for name, slope in slopes(seen, warm).items() if slope > MOST[name]}
+def growing(seen: Sequence[Held], warm: int = WARM, memory: float = MOST["memory"]) -> dict[str, float]:
+    """What grows by more than MOST for each cell, and by how much; empty where all is flat.
+
+    Args:
+        memory: bytes for each cell that are still flat, where there are few cells: between packs memory goes up and
+            down by 3 MB, and now and then Python enlarges its table of interned strings by 8 MB at once.
+    """
+    return {name: slope for name, slope in slopes(seen, warm).items() if slope > {**MOST, "memory": memory}[name]}
 
 
 def _of(pid: int) -> tuple[int, int, int]:

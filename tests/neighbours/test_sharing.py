@@ -60,6 +60,6 @@ def test_what_a_killed_neighbour_had_begun_is_finished_by_the_other(place: Workp
     said, _ = second.communicate(timeout=300)
     first.communicate(timeout=60)
     assert second.returncode == 0, said
-    assert "2 cells are being trained elsewhere" in said
+    assert "Waiting for the last 2 cells, which process" in said
     assert set(trained(shared).values()) == {1}
     assert tensors(shared) == tensors(alone)
