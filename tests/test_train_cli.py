@@ -148,6 +148,7 @@ def test_cells_that_do_not_fit_their_model_stop_all_studies(tmp_path: Path) -> N
     assert result.stderr.count("lora.rank is 999; allowed: 1 to 384") == 1
 
 
+@pytest.mark.slow
 @pytest.mark.assets
 def test_basic_launcher_finishes_the_other_jobs(tmp_path: Path) -> None:
     rates = ("optim.lr=1e30,2e-3", "optim.clip=null")

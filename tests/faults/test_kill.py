@@ -98,10 +98,16 @@ def seconds_of(killed: Killed) -> float:
 
 def test_a_sweep_killed_three_times(place: Workplace, tmp_path: Path) -> None:
     specs = cells(place, max_steps=18)[:4]
-    whole, killed = (sweep(place, specs, tmp_path / name) for name in ("whole", "killed"))
+    whole, landed = sweep(place, specs, tmp_path / "whole"), 0
     seconds = seconds_of(whole)
-    assert kill_until_through(killed, 3, random.Random(SEED), seconds / 3) > 0
-    check_against(whole, killed)
+    # Sooner and sooner, where the machine has become faster since.
+    for part in (3, 9, 27):
+        killed = sweep(place, specs, tmp_path / f"killed-{part}")
+        landed += kill_until_through(killed, 3, random.Random(SEED), seconds / part)
+        check_against(whole, killed)
+        if landed:
+            break
+    assert landed
 
 
 @pytest.mark.slow

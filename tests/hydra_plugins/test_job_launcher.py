@@ -135,7 +135,7 @@ def test_a_job_that_is_killed_leaves_the_others_and_one_table(tmp_path: Path) ->
     assert {seed: record["status"] for seed, record in records(output).items()} == {1: "completed", 2: "completed"}
 
 
-@pytest.mark.parametrize("moment", ["training", "starting"])
+@pytest.mark.parametrize("moment", [pytest.param("training", marks=pytest.mark.slow), "starting"])
 def test_jobs_end_with_the_command_that_started_them(tmp_path: Path, moment: str) -> None:
     place, output = build(tmp_path), tmp_path / "out"
     long = ("trainer.max_steps=100000", "trainer.eval_every=100000", "trainer.checkpoint_every=1000000")
