@@ -113,6 +113,7 @@ def test_ends_come_by_place_and_what_cannot_be_submitted_ends_the_rest(monkeypat
 KILLED = "if 'submitit.core._submit' in sys.orig_argv: from tests.neighbours.faults import plant; plant({'0': 'kill'})"
 
 
+@pytest.mark.slow
 def test_a_job_that_is_killed_leaves_the_others_and_one_table(tmp_path: Path) -> None:
     place, output = build(tmp_path), tmp_path / "out"
     # Python runs it at its start; seed 0 is killed at its third step.
